@@ -1,0 +1,48 @@
+# make lab opens the course, make test checks all of it; both set themselves up first
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+NOTEBOOKS := $(wildcard notebooks/[0-9]*.ipynb)
+# two threads a worker would make torch five times slower
+ONE_THREAD := OMP_NUM_THREADS=1
+PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -n auto --dist loadfile --nbval --nbval-current-env \
+	--nbval-cell-timeout=300 --nbval-sanitize-with=tests/sanitize.cfg
+
+.PHONY: lab test slow check notebooks results requirements bench clean
+
+$(READY): requirements.txt pyproject.toml .ci/setup
+	@sh .ci/setup "$(PYTHON)" "$(VENV)"
+	@touch $@
+
+lab: $(READY)
+	@$(BIN)/python -m kdcourse lab $(LAB)
+
+test: $(READY)
+	$(PYTEST) -m "not slow"
+
+slow: $(READY)
+	$(PYTEST) -m slow tests
+
+check: $(READY)
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+notebooks: $(READY)
+	$(ONE_THREAD) $(BIN)/python notebooks/execute.py $(NOTEBOOKS)
+
+JOBS := $(or $(JOB),$(patsubst data/results/%.py,%,$(filter-out %/store.py,$(wildcard data/results/*.py))))
+results: $(READY)
+	@for job in $(JOBS); do $(BIN)/python data/results/$$job.py || exit 1; done
+
+bench: $(READY)
+	$(ONE_THREAD) $(BIN)/python tests/bench_distill.py
+
+# torch pins its own CUDA packages, so they stay out: a CPU-only torch must not pull them in
+requirements: $(READY)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
+	  --extra course --extra dev pyproject.toml \
+	  | grep -vE '^(nvidia-|cuda-|triton)' > requirements.part && mv requirements.part requirements.txt
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

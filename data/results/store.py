@@ -1,0 +1,97 @@
+"""Stored results: one JSON file a job, whole at every moment, gone on with where the job stopped.
+
+A file holds the ``recipe`` (every hyperparameter), the ``environment`` and a list of ``records``, one a
+finished measurement: its key (``{"seed": 0, "arm": "alone"}``), what was measured, and the seconds it took.
+"""
+
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import kdcourse
+
+Record = dict[str, Any]
+Results = dict[str, Any]
+
+
+def write_json(path: str | os.PathLike[str], content: Results) -> None:
+    """Write ``content`` beside ``path`` and rename it into place: a reader never sees half a file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=1, ensure_ascii=False, allow_nan=False)
+            file.write("\n")
+        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner may read
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def load(path: str | os.PathLike[str]) -> Results:
+    """Read a results file. Raises ``FileNotFoundError`` or ``ValueError`` that says what to do."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no results at {path}: make results JOB={path.stem} measures them")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        stored: Results = {name: content[name] for name in ("recipe", "environment", "records")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it and measure again") from error
+    return stored
+
+
+def environment(device: str = "cpu") -> dict[str, str]:
+    """What the numbers may depend on: versions and the kind of machine, in words that identify nobody's."""
+    machine = f"{platform.machine()} CPU, {os.cpu_count()} cores"
+    if device.startswith("cuda"):
+        machine = f"{torch.cuda.get_device_name(device)}, {machine}"
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "kdcourse": kdcourse.__version__}
+    return {**versions, "machine": machine}
+
+
+def find(stored: Results, key: Record) -> Record | None:
+    """The record with this key, or None when it has not been measured."""
+    return next((record for record in stored["records"] if key.items() <= record.items()), None)
+
+
+def resume(
+    path: str | os.PathLike[str],
+    key: Record,
+    measure: Callable[[], Record],
+    *,
+    recipe: dict[str, Any],
+    device: str = "cpu",
+) -> Record:
+    """The record with this key: read if it is there, else measured, timed and stored at once.
+
+    Raises ``ValueError`` when the file was measured with another recipe, or must be continued in another
+    environment: such records do not compare, so a file is finished the way it was begun, or deleted.
+    """
+    recipe = json.loads(json.dumps(recipe))  # as it reads back: tuples become lists
+    here = environment(device)
+    stored = load(path) if Path(path).exists() else {"recipe": recipe, "environment": here, "records": []}
+    _check_same(path, "recipe", stored["recipe"], recipe)
+    found = find(stored, key)
+    if found is not None:
+        return found
+    _check_same(path, "environment", stored["environment"], here)
+    begin = time.perf_counter()
+    record = {**key, **measure()}
+    record["seconds"] = round(time.perf_counter() - begin, 1)
+    write_json(path, {**stored, "records": [*stored["records"], record]})
+    return record
+
+
+def _check_same(path: str | os.PathLike[str], what: str, was: dict[str, Any], now: dict[str, Any]) -> None:
+    changed = sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
+    if changed:
+        raise ValueError(f"{path} has another {what} ({', '.join(changed)}): delete it to begin anew")

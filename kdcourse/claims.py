@@ -1,0 +1,53 @@
+"""Sentences that are checked each time the notebook runs."""
+
+import math
+from typing import Any
+
+
+class ClaimError(AssertionError):
+    """A measured value misses the bound that a sentence claims."""
+
+
+def claim(
+    statement: str,
+    value: Any,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    equals: Any = None,
+    within: float | None = None,
+) -> None:
+    """Hold ``value`` against a bound; print the statement and the bound, or raise `ClaimError` naming the value.
+
+    The printed line never shows the value, so it reads the same on every machine. Bounds: ``at_least``,
+    ``at_most`` or both; or ``equals``, exactly, or for numbers to ``within``, inclusive. NaN misses every bound.
+    """
+    _check_bounds(at_least, at_most, equals, within)
+    value = value.item() if hasattr(value, "item") else value
+    if equals is not None:
+        kept = value == equals if within is None else abs(value - equals) <= within
+        bound = f"exactly {_text(equals)}" if within is None else f"{_text(equals)} ± {_text(within)}"
+    else:
+        kept = not math.isnan(value)
+        kept = kept and (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
+        bound = " and ".join(
+            f"{sign} {_text(limit)}" for sign, limit in (("≥", at_least), ("≤", at_most)) if limit is not None
+        )
+    if not kept:
+        raise ClaimError(f"✘ {statement}: measured {_text(value)}, claimed {bound}")
+    print(f"✔ {statement}  [{bound}]")
+
+
+def _check_bounds(at_least: float | None, at_most: float | None, equals: Any, within: float | None) -> None:
+    if equals is None and at_least is None and at_most is None:
+        raise ValueError("a claim needs a bound: at_least, at_most or equals")
+    if equals is not None and (at_least is not None or at_most is not None):
+        raise ValueError("a claim takes either equals or at_least/at_most, not both")
+    if within is not None and (equals is None or not within >= 0):
+        raise ValueError("within needs equals, and must be >= 0")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

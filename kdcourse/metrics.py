@@ -1,0 +1,144 @@
+"""What is measured: accuracy, agreement, calibration, intervals, sizes. Needs nothing else of `kdcourse`.
+
+Logits are (N, C), labels (N,) int64. Entropies are in nats.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from scipy.optimize import minimize_scalar
+from scipy.stats import binomtest, t
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+class Interval(NamedTuple):
+    """An estimate and the ends of its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Bins(NamedTuple):
+    """A reliability diagram's data: mean confidence, accuracy and number of examples of each non-empty bin."""
+
+    confidence: Tensor
+    accuracy: Tensor
+    examples: Tensor
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Share of rows whose largest logit is the label's."""
+    _check_pair(logits, labels)
+    return (logits.argmax(dim=-1) == labels).double().mean().item()
+
+
+def agreement(student_logits: Tensor, teacher_logits: Tensor) -> float:
+    """Share of rows on which both networks name the same class (fidelity; Stanton et al. 2021, arXiv:2106.05945)."""
+    if student_logits.shape != teacher_logits.shape:
+        raise ValueError(f"shapes differ: {tuple(student_logits.shape)} and {tuple(teacher_logits.shape)}")
+    return accuracy(student_logits, teacher_logits.argmax(dim=-1))
+
+
+def confusion_matrix(logits: Tensor, labels: Tensor) -> Tensor:
+    """Counts (C, C): row = label, column = the class named."""
+    _check_pair(logits, labels)
+    classes = logits.shape[-1]
+    pairs = labels * classes + logits.argmax(dim=-1)
+    return torch.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def entropy(logits: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """Entropy (...) in nats of softmax(logits / temperature), classes last."""
+    if not temperature > 0:
+        raise ValueError(f"temperature must be > 0, got {temperature}")
+    log_p = F.log_softmax(logits / temperature, dim=-1)
+    return -(log_p.exp() * log_p).sum(dim=-1)
+
+
+def reliability(logits: Tensor, labels: Tensor, *, bins: int = 15) -> Bins:
+    """Group the rows by confidence (the largest probability) into ``bins`` equal bins over (0, 1]."""
+    _check_pair(logits, labels)
+    confidence, named = F.softmax(logits.double(), dim=-1).max(dim=-1)
+    right = (named == labels).double()
+    # bin k holds (k/bins, (k+1)/bins], as in Guo et al.
+    place = torch.ceil(confidence * bins).long().clamp(1, bins) - 1
+    count = torch.bincount(place, minlength=bins)
+    kept = count > 0
+    mean_confidence = torch.bincount(place, weights=confidence, minlength=bins)[kept] / count[kept]
+    mean_right = torch.bincount(place, weights=right, minlength=bins)[kept] / count[kept]
+    return Bins(mean_confidence, mean_right, count[kept])
+
+
+def expected_calibration_error(logits: Tensor, labels: Tensor, *, bins: int = 15) -> float:
+    """Mean gap between confidence and accuracy over the bins, weighted by their examples.
+
+    Source: Guo, Pleiss, Sun, Weinberger 2017, arXiv:1706.04599, section 2.
+    """
+    groups = reliability(logits, labels, bins=bins)
+    share = groups.examples.double() / groups.examples.sum()
+    return (share * (groups.confidence - groups.accuracy).abs()).sum().item()
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The one temperature in [0.05, 20] that minimises the cross-entropy of logits / T; fit it on validation.
+
+    Source: Guo, Pleiss, Sun, Weinberger 2017, arXiv:1706.04599, section 4.2.
+    """
+    _check_pair(logits, labels)
+    logits = logits.double()
+
+    def loss(log_temperature: float) -> float:
+        return F.cross_entropy(logits / math.exp(log_temperature), labels).item()
+
+    found = minimize_scalar(loss, bounds=(math.log(0.05), math.log(20)), method="bounded", options={"xatol": 1e-6})
+    return math.exp(found.x)
+
+
+def accuracy_interval(correct: int, total: int, *, confidence: float = 0.95) -> Interval:
+    """Wilson score interval of a share of right answers: what another test set of this size might have shown."""
+    if not 0 <= correct <= total or total < 1:
+        raise ValueError(f"need 0 <= correct <= total and total >= 1, got {correct} of {total}")
+    found = binomtest(correct, total).proportion_ci(confidence, method="wilson")
+    return Interval(correct / total, float(found.low), float(found.high))
+
+
+def paired_interval(first: Sequence[float], second: Sequence[float], *, confidence: float = 0.95) -> Interval:
+    """Student's t interval of the mean of first - second, one pair a seed.
+
+    Pairing removes what both arms share: the split, and a seed's initial weights and batch order.
+    """
+    if len(first) != len(second) or len(first) < 2:
+        raise ValueError(f"need equally many results, at least 2, got {len(first)} and {len(second)}")
+    differences = torch.tensor(first, dtype=torch.float64) - torch.tensor(second, dtype=torch.float64)
+    mean, error = differences.mean().item(), differences.std().item() / math.sqrt(len(differences))
+    reach = float(t.ppf((1 + confidence) / 2, len(differences) - 1)) * error
+    return Interval(mean, mean - reach, mean + reach)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """How many numbers training may change."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def count_macs(model: nn.Module, example: Tensor) -> int:
+    """Multiply-accumulates of convolutions and matrix products for the batch ``example``, biases not counted."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model.eval()(example)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    return int(counter.get_total_flops()) // 2
+
+
+def _check_pair(logits: Tensor, labels: Tensor) -> None:
+    if logits.ndim != 2 or labels.shape != logits.shape[:1] or len(labels) == 0:
+        raise ValueError(
+            f"need logits (N, C) and labels (N,), N >= 1, got {tuple(logits.shape)} and {tuple(labels.shape)}"
+        )

@@ -1,0 +1,126 @@
+"""Figures: functions that take Axes and return them, and `show`, which puts a figure with alt text on the page."""
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from .metrics import reliability
+
+# Okabe and Ito's palette, told apart in the common kinds of colour blindness
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
+    "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
+)  # fmt: skip
+RESOLUTION = 2  # picture points to a page point, for sharp text on dense screens
+
+
+def show(figure: Figure, alt: str) -> None:
+    """Display ``figure`` with ``alt``, the text that a screen reader speaks in its place, and close it."""
+    from IPython.display import display
+
+    display({"text/html": picture(figure, alt), "text/plain": f"Figure: {alt}"}, raw=True)
+
+
+def picture(figure: Figure, alt: str) -> str:
+    """``figure`` as an HTML image with alt text; closes the figure. JupyterLab drops the alt text of bare PNGs."""
+    if len(alt.split()) < 5:
+        raise ValueError(f"alt text must say what the figure shows, got {alt!r}")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100 * RESOLUTION, facecolor="white")
+    plt.close(figure)
+    width = round(figure.get_size_inches()[0] * 100)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="{html.escape(alt)}" width="{width}" src="data:image/png;base64,{data}">'
+
+
+def axes_grid(rows: int = 1, columns: int = 1, *, width: float = 7.2, height: float = 3.2) -> tuple[Figure, Any]:
+    """A figure of ``width`` × ``height`` inches whose labels are never cut, and its Axes."""
+    return plt.subplots(rows, columns, figsize=(width, height), layout="constrained")
+
+
+def digits(axes: Sequence[Axes], images: Tensor, titles: Sequence[str] = ()) -> Sequence[Axes]:
+    """One image (1, 28, 28) on each of the Axes, dark ink on white, with its title."""
+    for place, (axis, image) in enumerate(zip(axes, images, strict=True)):
+        axis.imshow(image.squeeze(0).numpy(force=True), cmap="gray_r", vmin=0, vmax=1)
+        axis.set(xticks=[], yticks=[])
+        if titles:
+            axis.set_title(titles[place], fontsize=9)
+    return axes
+
+
+def curves(
+    axis: Axes, runs: dict[str, Sequence[float]], *, title: str, xlabel: str = "epoch", ylabel: str, legend: bool = True
+) -> Axes:
+    """One line a run, told apart by colour and by dash; six at most."""
+    styles = list(zip((BLUE, RED, GREEN, PURPLE, ORANGE, BLACK), ("-", "--", "-.", ":", "-", "--"), strict=True))
+    if len(runs) > len(styles):
+        raise ValueError(f"at most {len(styles)} runs can be told apart in one figure, got {len(runs)}")
+    for (name, values), (colour, dash) in zip(runs.items(), styles, strict=False):
+        axis.plot(range(1, len(values) + 1), values, dash, color=colour, label=name)
+    axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    if legend:
+        axis.legend(frameon=False)
+    return axis
+
+
+def class_bars(axis: Axes, probabilities: Tensor, *, title: str, label: int | None = None) -> Axes:
+    """Probability (C,) of every class; the bar of ``label`` is hatched."""
+    bars = axis.bar(range(len(probabilities)), probabilities.tolist(), color=BLUE)
+    if label is not None:
+        bars[label].set(hatch="///", facecolor=ORANGE, edgecolor="black")
+    axis.set(title=title, xlabel="class", ylabel="probability", xticks=range(len(probabilities)))
+    return axis
+
+
+def matrix(
+    axis: Axes, values: Tensor, *, title: str, xlabel: str, ylabel: str, numbers: str = "{:.0f}", hide_zero: bool = True
+) -> Axes:
+    """A (C, C) table as shades with its numbers written in; the diagonal is left blank in the shading."""
+    shades = values.double().clone().fill_diagonal_(0)
+    top = shades.max().item() or 1.0
+    axis.imshow(shades.numpy(force=True), cmap="Blues", vmin=0, vmax=top)
+    for row, line in enumerate(values.tolist()):
+        for column, value in enumerate(line):
+            if value or not hide_zero:
+                dark = shades[row, column] > 0.6 * top
+                axis.text(
+                    column, row, numbers.format(value), ha="center", va="center", fontsize=7,
+                    color="white" if dark else "black",
+                )  # fmt: skip
+    axis.set(title=title, xlabel=xlabel, ylabel=ylabel, xticks=range(len(values)), yticks=range(len(values)))
+    return axis
+
+
+def reliability_diagram(axis: Axes, logits: Tensor, labels: Tensor, *, title: str, bins: int = 10) -> Axes:
+    """Accuracy against confidence, a dot a bin, its area the share of examples; the dashed line is calibration."""
+    groups = reliability(logits, labels, bins=bins)
+    share = groups.examples / groups.examples.sum()
+    axis.plot([0, 1], [0, 1], "--", color=BLACK, linewidth=1, label="calibrated")
+    axis.scatter(groups.confidence, groups.accuracy, s=20 + 400 * share, color=BLUE, alpha=0.8, label="bin")
+    axis.set(title=title, xlabel="confidence", ylabel="accuracy", xlim=(0, 1.03), ylim=(-0.03, 1.03))
+    return axis
+
+
+def intervals(axis: Axes, rows: dict[str, tuple[float, float, float]], *, title: str, xlabel: str) -> Axes:
+    """A dot and its interval for each row (mean, low, high), with a line at zero."""
+    for place, (mean, low, high) in enumerate(rows.values()):
+        axis.errorbar(mean, place, xerr=[[mean - low], [high - mean]], fmt="o", color=BLUE, capsize=4)
+    axis.axvline(0, color=BLACK, linewidth=1, linestyle="--")
+    axis.set(title=title, xlabel=xlabel, yticks=range(len(rows)), yticklabels=list(rows))
+    axis.invert_yaxis()
+    return axis
+
+
+def pairs(axis: Axes, arms: dict[str, Sequence[float]], *, title: str, ylabel: str) -> Axes:
+    """One line a seed from its result in the first arm to its result in the second."""
+    (first_name, first), (second_name, second) = arms.items()
+    for one, other in zip(first, second, strict=True):
+        axis.plot([0, 1], [one, other], "o-", color=BLUE, alpha=0.7)
+    axis.set(title=title, ylabel=ylabel, xticks=[0, 1], xticklabels=[first_name, second_name], xlim=(-0.25, 1.25))
+    return axis

@@ -1,0 +1,221 @@
+"""The metrics against torchmetrics, scikit-learn, SciPy and numbers worked by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn.metrics import accuracy_score
+from sklearn.metrics import confusion_matrix as sklearn_confusion
+from torch import nn
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from kdcourse import metrics
+from kdcourse.models import conv_net, mlp
+
+
+def predictions(count: int = 500, classes: int = 5, seed: int = 0, spread: float = 2.0):
+    """Logits, and labels drawn from them: calibrated where the logits are used as they are."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(count, classes, generator=generator) * spread
+    return logits, torch.multinomial(logits.softmax(dim=-1), 1, generator=generator).squeeze(1)
+
+
+def test_accuracy_is_the_share_of_rows_named_right():
+    logits = torch.tensor([[3.0, 1.0], [0.0, 2.0], [5.0, 4.0], [0.0, 1.0]])
+    assert metrics.accuracy(logits, torch.tensor([0, 1, 1, 1])) == 0.75
+    logits, labels = predictions()
+    assert metrics.accuracy(logits, labels) == accuracy_score(labels, logits.argmax(dim=1))
+
+
+def test_agreement_counts_rows_with_the_same_class_whatever_the_labels():
+    student = torch.tensor([[3.0, 1.0, 0.0], [0.0, 2.0, 1.0], [5.0, 4.0, 9.0]])
+    teacher = torch.tensor([[9.0, 1.0, 8.0], [0.0, 1.0, 2.0], [0.0, 0.0, 0.1]])
+    assert metrics.agreement(student, teacher) == pytest.approx(2 / 3)
+    assert metrics.agreement(teacher, student) == pytest.approx(2 / 3)
+    assert metrics.agreement(student, 5 * student) == 1
+
+
+def test_agreement_refuses_unequal_shapes_naming_both():
+    with pytest.raises(ValueError, match=r"\(3, 4\) and \(3, 5\)"):
+        metrics.agreement(torch.zeros(3, 4), torch.zeros(3, 5))
+
+
+def test_confusion_matrix_has_labels_as_rows_and_equals_scikit_learns():
+    logits, labels = predictions()
+    found = metrics.confusion_matrix(logits, labels)
+    np.testing.assert_array_equal(found.numpy(), sklearn_confusion(labels, logits.argmax(dim=1)))
+    assert not torch.equal(found, found.T)
+
+
+def test_confusion_matrix_keeps_the_rows_and_columns_of_classes_that_do_not_occur():
+    found = metrics.confusion_matrix(torch.tensor([[0.0, 1.0, 0.0, 0.0]]), torch.tensor([2]))
+    expected = torch.zeros(4, 4, dtype=torch.int64)
+    expected[2, 1] = 1
+    assert torch.equal(found, expected)
+
+
+def test_entropy_of_fractions_worked_by_hand():
+    # (1/2, 1/4, 1/4): ½ ln 2 + 2 · ¼ ln 4 = 1.5 ln 2; uniform over 4: ln 4
+    logits = torch.tensor([[2.0, 1.0, 1.0]]).log()
+    assert metrics.entropy(logits).item() == pytest.approx(1.5 * math.log(2))
+    assert metrics.entropy(torch.zeros(2, 3, 4)).tolist() == [[pytest.approx(math.log(4))] * 3] * 2
+    # logits ln 9 and 0 at T = 2: (3/4, 1/4)
+    softened = metrics.entropy(torch.tensor([math.log(9), 0.0]), temperature=2.0)
+    assert softened.item() == pytest.approx(math.log(4) - 0.75 * math.log(3))
+
+
+def test_entropy_equals_scipys_on_random_logits():
+    logits, _ = predictions()
+    expected = stats.entropy(logits.double().softmax(dim=-1).numpy(), axis=-1)
+    np.testing.assert_allclose(metrics.entropy(logits.double()).numpy(), expected, rtol=1e-10)
+
+
+def test_entropy_of_a_sure_network_is_zero_and_not_nan():
+    assert metrics.entropy(torch.tensor([1e4, -1e4, 0.0])).item() == 0
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan])
+def test_entropy_refuses_a_temperature_that_is_not_above_zero(temperature):
+    with pytest.raises(ValueError, match="temperature must be > 0"):
+        metrics.entropy(torch.zeros(2, 3), temperature=temperature)
+
+
+@pytest.mark.parametrize("bins", [1, 10, 15])
+@pytest.mark.parametrize("scale", [0.3, 1.0, 4.0])
+def test_expected_calibration_error_equals_torchmetrics(bins, scale):
+    logits, labels = predictions(2000)
+    logits = logits.double() * scale
+    expected = multiclass_calibration_error(logits.softmax(dim=-1), labels, num_classes=5, n_bins=bins, norm="l1")
+    # torchmetrics adds 2,000 numbers in float32; a row in a wrong bin would show as 1e-4 and more
+    assert metrics.expected_calibration_error(logits, labels, bins=bins) == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_expected_calibration_error_of_four_rows_worked_by_hand():
+    # confidences 0.9, 0.9 (one right) and 0.6, 0.6 (both right): ½ · 0.4 + ½ · 0.4
+    logits = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4]], dtype=torch.float64).log()
+    labels = torch.tensor([0, 1, 0, 0])
+    assert metrics.expected_calibration_error(logits, labels, bins=5) == pytest.approx(0.4)
+    groups = metrics.reliability(logits, labels, bins=5)
+    assert groups.confidence.tolist() == pytest.approx([0.6, 0.9])
+    assert groups.accuracy.tolist() == [1.0, 0.5]
+    assert groups.examples.tolist() == [2, 2]
+
+
+def test_reliability_counts_every_row_once_also_those_on_an_edge():
+    # confidences exactly ½ and 1: the bins are (0, ½] and (½, 1]
+    logits = torch.tensor([[0.0, 0.0], [1e4, 0.0], [1e4, 0.0]])
+    groups = metrics.reliability(logits, torch.tensor([0, 0, 1]), bins=2)
+    assert groups.confidence.tolist() == [0.5, 1.0]
+    assert groups.examples.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
+def test_fit_temperature_finds_the_temperature_that_labels_were_drawn_at(temperature):
+    logits, labels = predictions(50_000)
+    # the standard error of the fit over seeds is below 0.7 % here
+    assert metrics.fit_temperature(logits * temperature, labels) == pytest.approx(temperature, rel=0.04)
+
+
+def test_fit_temperature_finds_the_minimum_of_the_cross_entropy():
+    logits, labels = predictions()
+    logits = 3 * logits.double()
+    found = metrics.fit_temperature(logits, labels)
+
+    def loss(temperature):
+        return nn.functional.cross_entropy(logits / temperature, labels).item()
+
+    assert loss(found) < loss(found * 1.01)
+    assert loss(found) < loss(found / 1.01)
+
+
+@pytest.mark.parametrize(("correct", "total"), [(0, 10), (10, 10), (7, 10), (981, 1000)])
+def test_accuracy_interval_is_wilsons_formula(correct, total):
+    z = 1.959963984540054
+    share = correct / total
+    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
+    reach = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    found = metrics.accuracy_interval(correct, total)
+    assert found == pytest.approx((share, centre - reach, centre + reach), abs=1e-12)
+
+
+def test_accuracy_interval_narrows_with_less_confidence():
+    wide, narrow = (metrics.accuracy_interval(90, 100, confidence=level) for level in (0.99, 0.5))
+    assert wide.low < narrow.low < 0.9 < narrow.high < wide.high
+
+
+@pytest.mark.parametrize(("correct", "total"), [(-1, 10), (11, 10), (0, 0)])
+def test_accuracy_interval_refuses_counts_that_cannot_be(correct, total):
+    with pytest.raises(ValueError, match="correct <= total"):
+        metrics.accuracy_interval(correct, total)
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.99])
+def test_paired_interval_equals_scipys_paired_t_test(confidence):
+    first, second = [0.953, 0.961, 0.949, 0.958, 0.955], [0.941, 0.957, 0.944, 0.95, 0.951]
+    expected = stats.ttest_rel(first, second).confidence_interval(confidence)
+    found = metrics.paired_interval(first, second, confidence=confidence)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-9)
+    assert found.mean == pytest.approx(np.mean(np.subtract(first, second)))
+
+
+def test_paired_interval_of_two_pairs_worked_by_hand():
+    # differences 1 and 3: mean 2, standard error 1, t(0.975, 1 degree) = tan(0.475 π)
+    found = metrics.paired_interval([2.0, 5.0], [1.0, 2.0])
+    assert found == pytest.approx((2.0, 2 - math.tan(0.475 * math.pi), 2 + math.tan(0.475 * math.pi)))
+
+
+@pytest.mark.parametrize(("first", "second"), [([1.0], [1.0]), ([], []), ([1.0, 2.0], [1.0])])
+def test_paired_interval_refuses_what_has_no_spread_or_no_pairs(first, second):
+    with pytest.raises(ValueError, match="equally many results, at least 2"):
+        metrics.paired_interval(first, second)
+
+
+def test_parameters_and_multiply_accumulates_of_conv_net_equal_the_sums_by_hand():
+    # sides 28 → 14 → 7 → 4; batch norm has two numbers a channel; no biases but the last layer's
+    weights = 1 * 16 * 9, 16 * 32 * 9, 32 * 48 * 9, 48 * 4 * 4 * 10
+    assert metrics.count_parameters(conv_net()) == sum(weights) + 2 * (16 + 32 + 48) + 10 == 26_458
+    macs = weights[0] * 14**2 + weights[1] * 7**2 + weights[2] * 4**2 + weights[3]
+    assert metrics.count_macs(conv_net(), torch.zeros(1, 1, 28, 28)) == macs == 482_880
+    assert metrics.count_macs(conv_net(), torch.zeros(3, 1, 28, 28)) == 3 * macs
+
+
+def test_parameters_and_multiply_accumulates_of_mlp_equal_the_sums_by_hand():
+    assert metrics.count_parameters(mlp((128,))) == (784 + 1) * 128 + (128 + 1) * 10 == 101_770
+    assert metrics.count_macs(mlp((128,)), torch.zeros(1, 1, 28, 28)) == 784 * 128 + 128 * 10
+    assert metrics.count_parameters(mlp((30, 20))) == 785 * 30 + 31 * 20 + 21 * 10
+
+
+def test_frozen_parameters_are_not_counted():
+    model = mlp((128,))
+    model.classes.requires_grad_(False)
+    assert metrics.count_parameters(model) == 785 * 128
+
+
+def test_counting_changes_neither_statistics_nor_the_mode_of_any_part():
+    model = conv_net().train()
+    model.norm2.eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    metrics.count_macs(model, torch.ones(4, 1, 28, 28))
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        metrics.accuracy,
+        metrics.confusion_matrix,
+        metrics.reliability,
+        metrics.expected_calibration_error,
+        metrics.fit_temperature,
+    ],
+)
+@pytest.mark.parametrize(
+    ("logits", "labels"), [((3, 4), (4,)), ((0, 4), (0,)), ((3, 4), (3, 1)), ((4,), ()), ((3, 2, 4), (3, 2))]
+)
+def test_logits_and_labels_that_do_not_pair_up_are_refused_naming_both_shapes(measure, logits, labels):
+    with pytest.raises(ValueError, match=r"need logits \(N, C\) and labels \(N,\)"):
+        measure(torch.zeros(logits), torch.zeros(labels, dtype=torch.int64))
