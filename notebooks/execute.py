@@ -41,15 +41,18 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
         cell.id = f"cell-{number:03d}"
         cell.metadata = nbformat.from_dict({"tags": cell.metadata.tags} if cell.metadata.get("tags") else {})
         if cell.cell_type == "code":
-            cell.outputs = [output for output in map(_without_widget, cell.outputs) if output is not None]
+            _drop_widgets(cell)
 
 
-def _without_widget(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
-    """A stored widget has no model behind it and would show as an error: keep its still picture, if it has one."""
-    if WIDGET in output.get("data", {}):
-        del output.data[WIDGET]
-        return output if "text/html" in output.data else None
-    return output
+def _drop_widgets(cell: nbformat.NotebookNode) -> None:
+    """A stored widget has no model behind it and would show as an error: its still picture is a cell of its own.
+
+    nbval cannot compare such a cell (a progress bar, a slider), so it is tagged.
+    """
+    shown = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+    if len(shown) < len(cell.outputs):
+        cell.metadata.tags = sorted({*cell.metadata.get("tags", []), "nbval-ignore-output"})
+    cell.outputs = shown
 
 
 if __name__ == "__main__":

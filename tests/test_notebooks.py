@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 IGNORE = "nbval-ignore-output"
-LONGEST_LINE, LONGEST_CELL = 100, 16
+LONGEST_LINE, LONGEST_CELL = 100, 20
 
 
 def code_cells(notebook):

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -150,7 +151,14 @@ def test_lab_serves_the_first_notebook_and_says_where(tmp_path):
                 rf"http://127\.0\.0\.1:{port}/lab/tree/notebooks/00_start_here\S+", server.stdout.readline()
             )
         assert address
-        with urllib.request.urlopen(address[0], timeout=30) as page:
+        while True:
+            try:
+                page = urllib.request.urlopen(address[0], timeout=30)
+                break
+            except urllib.error.URLError:  # the address is printed a moment before the server listens
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+        with page:
             assert page.status == 200
             assert "JupyterLab" in page.read().decode()
     finally:
