@@ -3,15 +3,17 @@
 import base64
 import html
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from .metrics import reliability
+from .metrics import entropy, reliability
 
 # Okabe and Ito's palette, told apart in the common kinds of colour blindness
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
@@ -123,4 +125,29 @@ def pairs(axis: Axes, arms: dict[str, Sequence[float]], *, title: str, ylabel: s
     for one, other in zip(first, second, strict=True):
         axis.plot([0, 1], [one, other], "o-", color=BLUE, alpha=0.7)
     axis.set(title=title, ylabel=ylabel, xticks=[0, 1], xticklabels=[first_name, second_name], xlim=(-0.25, 1.25))
+    return axis
+
+
+def soft_target(
+    axes: Sequence[Axes], image: Tensor, logits: Tensor, label: int, *, temperature: float
+) -> Sequence[Axes]:
+    """On three Axes: the image, the softened classes, and entropy over temperature with this temperature marked."""
+    digits(axes[:1], image.unsqueeze(0), titles=[f"label {label}"])
+    class_bars(axes[1], (logits / temperature).softmax(dim=-1), title=f"softened at T = {temperature:.2g}", label=label)
+    axes[1].set_ylim(0, 1)
+    grid = torch.logspace(-1, 2, 60)
+    axes[2].semilogx(grid, [entropy(logits, temperature=t).item() / math.log(2) for t in grid.tolist()], color=BLUE)
+    axes[2].plot(temperature, entropy(logits, temperature=temperature).item() / math.log(2), "o", color=RED)
+    axes[2].axhline(math.log2(len(logits)), color=BLACK, linestyle="--", linewidth=1)
+    axes[2].set(title="entropy", xlabel="temperature T", ylabel="bits", ylim=(-0.1, 3.6))
+    return axes
+
+
+def two_peaks(axis: Axes, grid: Tensor, target: Tensor, fits: dict[str, Tensor]) -> Axes:
+    """A target density over ``grid``, filled, and the densities fitted to it, told apart by colour and dash."""
+    axis.fill_between(grid, target, color="0.85", label="target p")
+    for (name, density), colour, dash in zip(fits.items(), (BLUE, RED, GREEN), ("-", "--", "-."), strict=False):
+        axis.plot(grid, density, dash, color=colour, label=name)
+    axis.set(title="One peak for two", xlabel="x", ylabel="density")
+    axis.legend(frameon=False, fontsize=8)
     return axis

@@ -1,0 +1,77 @@
+"""Explorers: a few sliders over one picture drawn by `kdcourse.plots`, and a line that says its numbers.
+
+Sliders take the keyboard (Tab to reach one, arrow keys to move it). The picture is an HTML image with alt text, so
+nothing but ipywidgets' basic controls is needed.
+"""
+
+import math
+from collections.abc import Callable
+
+import ipywidgets
+import torch
+from torch import Tensor
+
+from . import plots
+from .metrics import entropy
+
+WIDE = ipywidgets.Layout(width="420px")
+Draw = Callable[..., tuple[str, str]]
+
+
+def explore_temperature(images: Tensor, logits: Tensor, labels: Tensor) -> ipywidgets.VBox:
+    """Sliders for the image (N, 1, 28, 28) and the temperature; its softened classes (N, C) and their entropy."""
+    number = ipywidgets.IntSlider(0, 0, len(images) - 1, description="image", layout=WIDE)
+    temperature = ipywidgets.FloatLogSlider(1.0, min=-1, max=2, step=0.05, description="T", layout=WIDE)
+
+    def draw(number: int, temperature: float) -> tuple[str, str]:
+        bits = entropy(logits[number], temperature=temperature).item() / math.log(2)
+        top = (logits[number] / temperature).softmax(dim=-1).max().item()
+        says = f"T = {temperature:.2f}: entropy {bits:.3f} bits, largest probability {top:.3f}"
+        figure, axes = plots.axes_grid(1, 3, height=2.4)
+        label = int(labels[number])
+        plots.soft_target(axes, images[number], logits[number], label, temperature=temperature)
+        return plots.picture(figure, f"Image of a {label}, its softened classes and their entropy. {says}"), says
+
+    return _explorer(draw, number=number, temperature=temperature)
+
+
+def explore_kl(grid: Tensor, target: Tensor) -> ipywidgets.VBox:
+    """Sliders for the mean and width of one normal density q on ``grid``; KL(p ‖ q) and KL(q ‖ p) to ``target``."""
+    mean = ipywidgets.FloatSlider(0.0, min=-5, max=5, step=0.1, description="mean", layout=WIDE)
+    width = ipywidgets.FloatSlider(1.0, min=0.3, max=4, step=0.1, description="width", layout=WIDE)
+
+    def draw(mean: float, width: float) -> tuple[str, str]:
+        fit = normal(grid, mean, width)
+        forward, reverse = divergence(target, fit, grid), divergence(fit, target, grid)
+        says = f"KL(p ‖ q) = {forward:.3f} nats, KL(q ‖ p) = {reverse:.3f} nats"
+        figure, axis = plots.axes_grid(width=5.2, height=2.6)
+        plots.two_peaks(axis, grid, target, {"your q": fit})
+        return plots.picture(figure, f"A target with two peaks and one normal density over it. {says}"), says
+
+    return _explorer(draw, mean=mean, width=width)
+
+
+def normal(grid: Tensor, mean: float, width: float) -> Tensor:
+    """Density of a normal distribution on ``grid`` (K,), scaled so that its sum over the grid is one integral."""
+    density = torch.exp(-0.5 * ((grid - mean) / width) ** 2)
+    return density / (density.sum() * (grid[1] - grid[0]))
+
+
+def divergence(p: Tensor, q: Tensor, grid: Tensor) -> float:
+    """KL(p ‖ q) in nats of two densities on an even ``grid``; a point where p is 0 counts nothing."""
+    terms = torch.special.xlogy(p, p) - torch.special.xlogy(p, q)
+    return float(terms.sum() * (grid[1] - grid[0]))
+
+
+def _explorer(draw: Draw, **sliders: ipywidgets.Widget) -> ipywidgets.VBox:
+    """Redraw the picture and the line of numbers whenever a slider moves."""
+    picture, says = ipywidgets.HTML(), ipywidgets.HTML()
+
+    def redraw(change: object = None) -> None:
+        picture.value, text = draw(**{name: slider.value for name, slider in sliders.items()})
+        says.value = f"<p aria-live='polite'>{text}</p>"
+
+    for slider in sliders.values():
+        slider.observe(redraw, names="value")
+    redraw()
+    return ipywidgets.VBox([*sliders.values(), says, picture])
