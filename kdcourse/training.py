@@ -150,7 +150,7 @@ def distill(
 
     ``teacher`` is a network, or its logits (N, C) for ``train.images`` in the same order. A network runs over
     the images once and its logits are kept by image, so shuffling cannot mix them up; with ``augment`` it runs
-    on every augmented batch instead, and bare logits are refused. It is frozen throughout.
+    on every augmented batch instead, and bare logits are refused. It is moved to ``device`` and frozen throughout.
     ``temperature`` and ``alpha`` (the teacher's weight, as in `kdcourse.losses.distillation_loss`) are numbers or
     schedules of the share of training done. ``loss`` replaces the distillation loss and is called as
     ``loss(student_logits, teacher_logits, labels, temperature=…, alpha=…)``.

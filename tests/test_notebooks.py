@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -127,12 +128,12 @@ def altered(notebook):
     raise AssertionError("the notebook prints nothing that is compared")
 
 
-def run_nbval(notebook, folder, path):
+def run_nbval(notebook, folder, path, **environment):
     place = folder / path.name
     nbformat.write(notebook, place)
     command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-q", "-p", "no:cacheprovider"]
     command += [f"--nbval-sanitize-with={ROOT / 'tests' / 'sanitize.cfg'}", f"--rootdir={folder}", str(place)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "KDCOURSE_DATA": str(ROOT / "data")}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     for name in [name for name in environment if name.startswith("PYTEST_")]:
         del environment[name]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
@@ -152,6 +153,30 @@ def test_nbval_notices_a_changed_output(tmp_path):
 @pytest.mark.slow
 def test_nbval_notices_a_changed_output_in_every_notebook(path, tmp_path):
     check_that_a_changed_output_is_noticed(path, tmp_path)
+
+
+RIGHT = "temperature**2 * _kl(log_p_teacher, log_p_student).mean()"
+WRONG = {
+    "sign": "-(temperature**2) * _kl(log_p_teacher, log_p_student).mean()",
+    "no T²": "_kl(log_p_teacher, log_p_student).mean()",
+    "argument order": "temperature**2 * _kl(log_p_student, log_p_teacher).mean()",
+    "reduction": "temperature**2 * _kl(log_p_teacher, log_p_student).sum()",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WRONG)
+def test_the_derivation_fails_when_kd_loss_is_broken(name, tmp_path):
+    path = ROOT / "notebooks" / "03_kl_derivation.ipynb"
+    shutil.copytree(ROOT / "kdcourse", tmp_path / "broken" / "kdcourse")
+    source = tmp_path / "broken" / "kdcourse" / "losses" / "logits.py"
+    text = source.read_text(encoding="utf-8")
+    body = text.index("def kd_formula")
+    assert RIGHT in text[body:]
+    source.write_text(text[:body] + text[body:].replace(RIGHT, WRONG[name], 1), encoding="utf-8")
+    result = run_nbval(nbformat.read(path, as_version=4), tmp_path, path, PYTHONPATH=str(tmp_path / "broken"))
+    assert result.returncode == 1, result.stdout
+    assert "ClaimError" in result.stdout
 
 
 def test_the_shipped_teacher_can_be_trained_again():

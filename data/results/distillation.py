@@ -51,7 +51,7 @@ def hasty_teacher() -> nn.Module:
 
 @cache
 def wide_teacher() -> nn.Module:
-    """Sixteen times the teacher's parameters, and twice its epochs."""
+    """Twelve times the teacher's parameters, and twice its epochs."""
     network = conv_net((64, 128, 192), seed=0)
     fit(network, digits().train, epochs=60, learning_rate=4e-3, augment=random_affine(), progress=False)
     return network
@@ -124,6 +124,7 @@ for width in (4, 8, 32, 512):
 for name, source in {"hasty": hasty_teacher, "wide": wide_teacher}.items():
     for width in (32, 128):
         ARMS[f"distilled, {name} teacher, {width} units"] = (partial(taught, teacher=source), (width,))
+ARMS["distilled, chosen, wide teacher"] = (partial(taught, **CHOSEN, teacher=wide_teacher), (128,))
 
 
 def measure(arm: str, seed: int) -> dict[str, Any]:

@@ -54,7 +54,11 @@ def environment(device: str = "cpu") -> dict[str, str]:
     machine = f"{platform.machine()} CPU, {os.cpu_count()} cores"
     if device.startswith("cuda"):
         machine = f"{torch.cuda.get_device_name(device)}, {machine}"
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "kdcourse": kdcourse.__version__}
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__.split("+")[0],
+        "kdcourse": kdcourse.__version__,
+    }
     return {**versions, "machine": machine}
 
 

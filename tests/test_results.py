@@ -1,0 +1,191 @@
+"""The stored results: a job that is killed goes on where it stopped, and what the notebooks draw from is whole."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from kdcourse.data import Mnist, Split, load_mnist
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "data" / "results"
+sys.path.insert(0, str(RESULTS))
+import augmentation  # noqa: E402 (the jobs are scripts, no package)
+import distillation  # noqa: E402
+import hinton2015  # noqa: E402
+import store  # noqa: E402
+
+RECIPE = {"learning_rate": 0.1, "hidden": (4, 4)}
+
+
+def boom() -> store.Record:
+    raise AssertionError("measured again")
+
+
+def test_a_finished_record_is_not_measured_again(tmp_path):
+    path = tmp_path / "job.json"
+    first = store.resume(path, {"seed": 0, "arm": "alone"}, lambda: {"errors": 3}, recipe=RECIPE)
+    assert store.resume(path, {"seed": 0, "arm": "alone"}, boom, recipe=RECIPE) == first
+    store.resume(path, {"seed": 1, "arm": "alone"}, lambda: {"errors": 4}, recipe=RECIPE)
+    stored = store.load(path)
+    assert [record["errors"] for record in stored["records"]] == [3, 4]
+    assert all(record["seconds"] >= 0 for record in stored["records"])
+    assert store.find(stored, {"seed": 2}) is None
+
+
+def test_a_failed_measurement_stores_nothing(tmp_path):
+    path = tmp_path / "job.json"
+    store.resume(path, {"seed": 0}, lambda: {"errors": 3}, recipe=RECIPE)
+    before = path.read_bytes()
+    with pytest.raises(AssertionError):
+        store.resume(path, {"seed": 1}, boom, recipe=RECIPE)
+    assert path.read_bytes() == before
+
+
+def test_another_recipe_or_environment_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "job.json"
+    store.resume(path, {"seed": 0}, lambda: {}, recipe=RECIPE)
+    with pytest.raises(ValueError, match=r"another recipe \(learning_rate\)"):
+        store.resume(path, {"seed": 1}, boom, recipe={**RECIPE, "learning_rate": 0.2})
+    monkeypatch.setattr(store.platform, "python_version", lambda: "3.0")
+    assert store.resume(path, {"seed": 0}, boom, recipe=RECIPE)["seed"] == 0  # reading is free
+    with pytest.raises(ValueError, match=r"another environment \(python\)"):
+        store.resume(path, {"seed": 1}, boom, recipe=RECIPE)
+
+
+def test_a_write_that_breaks_leaves_the_old_file_whole(tmp_path, monkeypatch):
+    path = tmp_path / "job.json"
+    store.write_json(path, {"records": [1]})
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        store.write_json(path, {"records": [1, float("nan")]})
+
+    def full_disk(*names: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(store.os, "replace", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        store.write_json(path, {"records": [2]})
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["job.json"]
+
+
+def test_a_missing_or_damaged_file_says_what_to_do(tmp_path):
+    with pytest.raises(FileNotFoundError, match="make results JOB=job"):
+        store.load(tmp_path / "job.json")
+    for text in ('{"recipe": {', "{}", "[]"):
+        (tmp_path / "job.json").write_text(text)
+        with pytest.raises(ValueError, match="delete it"):
+            store.load(tmp_path / "job.json")
+
+
+def test_the_environment_names_versions_and_a_kind_of_machine():
+    found = store.environment()
+    assert set(found) == {"python", "torch", "kdcourse", "machine"}
+    assert found["torch"] == torch.__version__.split("+")[0]
+    assert "CPU" in found["machine"]
+
+
+HANGS = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+import store
+store.resume(sys.argv[2], {"seed": 0}, lambda: {"errors": 3}, recipe={})
+store.resume(sys.argv[2], {"seed": 1}, lambda: print("begun", flush=True) or time.sleep(600), recipe={})
+"""
+
+
+def test_a_killed_job_goes_on_where_it_stopped(tmp_path):
+    path = tmp_path / "job.json"
+    with subprocess.Popen([sys.executable, "-c", HANGS, str(RESULTS), str(path)], stdout=subprocess.PIPE) as job:
+        try:
+            assert job.stdout.readline().strip() == b"begun"
+        finally:
+            job.kill()
+    assert os.listdir(tmp_path) == ["job.json"]
+    assert store.resume(path, {"seed": 0}, boom, recipe={})["errors"] == 3
+    store.resume(path, {"seed": 1}, lambda: {"errors": 4}, recipe={})
+    assert [record["errors"] for record in store.load(path)["records"]] == [3, 4]
+
+
+# ---- hinton2015
+
+
+def test_the_stored_table_is_whole():
+    stored = store.load(hinton2015.RESULTS)
+    assert stored["recipe"] == json.loads(json.dumps(hinton2015.RECIPE)), "measured with another recipe"
+    assert set(stored["environment"]) == set(store.environment())
+    assert len(hinton2015.SEEDS) >= 3
+    for seed in hinton2015.SEEDS:
+        for arm, keys in hinton2015.PAPER.items():
+            record = store.find(stored, {"seed": seed, "arm": arm})
+            assert record is not None, (seed, arm)
+            assert keys.keys() | {"validation_errors", "seconds"} <= record.keys()
+        assert record["test_images_of_missing"] == 1010, "not the full test split"
+
+
+def test_the_stored_table_reaches_the_numbers_the_course_claims():
+    stored = store.load(hinton2015.RESULTS)
+    for seed in hinton2015.SEEDS:
+        found = {arm: store.find(stored, {"seed": seed, "arm": arm}) for arm in hinton2015.PAPER}
+        teacher, alone, distilled = (found[arm]["errors"] for arm in ("teacher", "alone", "distilled"))
+        assert teacher <= 85
+        assert distilled <= 100
+        assert (alone - distilled) / (alone - teacher) >= 0.7
+        missing = found["missing"]
+        assert 1 - missing["errors_on_missing_corrected"] / missing["test_images_of_missing"] >= 0.97
+
+
+def test_the_job_runs_on_a_few_digits_and_goes_on(tmp_path, monkeypatch):
+    # of the embedded digits, so that this needs no download; they lie sorted by class
+    digits = Mnist(*(Split(split.images[::9], split.labels[::9]) for split in load_mnist()))
+    recipe = json.loads(json.dumps(hinton2015.RECIPE))
+    for who in ("teacher", "student"):
+        recipe[who]["network"]["hidden"] = [32]
+        recipe[who]["training"]["epochs"] = 2
+    path = tmp_path / "hinton2015.json"
+    # the job breaks off after the student alone, and the teacher it will need again is kept
+    with monkeypatch.context() as patch:
+        patch.setattr(hinton2015, "distill", lambda *args, **kwargs: boom())
+        with pytest.raises(AssertionError):
+            hinton2015.run_seed(digits, 0, path, recipe, progress=False)
+    assert [record["arm"] for record in store.load(path)["records"]] == ["teacher", "alone"]
+    with monkeypatch.context() as patch:
+        patch.setattr(hinton2015, "fit", lambda *args, **kwargs: boom())
+        records = hinton2015.run_seed(digits, 0, path, recipe, progress=False)
+    assert list(records) == list(hinton2015.PAPER)
+    for arm, keys in hinton2015.PAPER.items():
+        assert keys.keys() <= records[arm].keys()
+    assert records["missing"]["test_images_of_missing"] == int((digits.test.labels == 3).sum()) > 0
+    assert os.listdir(tmp_path) == ["hinton2015.json"]
+
+
+def test_the_bias_is_the_middle_of_the_best_range():
+    # right answers 3, 3, 0: class 3 lags by 1 and by 2, and must not rise by 4
+    logits = torch.zeros(3, 10)
+    logits[:, 0] = torch.tensor([1.0, 2.0, 4.0])
+    bias = hinton2015.choose_bias(logits, torch.tensor([3, 3, 0]), 3, 20.0)
+    assert bias == pytest.approx(3.0, abs=0.06)
+    assert hinton2015.count_errors(hinton2015.corrected(logits, 3, bias), torch.tensor([3, 3, 0])) == 0
+    assert logits[0, 3] == 0  # the argument is left alone
+
+
+@pytest.mark.parametrize("job", [augmentation, distillation], ids=lambda job: job.__name__)
+def test_every_arm_is_stored_for_every_seed_by_the_recipe_in_the_code(job):
+    stored = store.load(job.RESULTS)
+    measured = [(record["arm"], record["seed"]) for record in stored["records"] if "arm" in record]
+    assert sorted(measured) == sorted((arm, seed) for arm in job.ARMS for seed in job.SEEDS)
+    assert stored["recipe"] == json.loads(json.dumps(job.RECIPE))
+
+
+@pytest.mark.parametrize("arm", ["alone", "distilled", "placebo"])
+def test_a_stored_arm_can_be_measured_again(arm):
+    stored = store.find(store.load(distillation.RESULTS), {"arm": arm, "seed": 0})
+    again = distillation.measure(arm, 0)
+    # another instruction set rounds differently: the five seeds of an arm lie within 0.7 point of their mean
+    assert again["test"] == pytest.approx(stored["test"], abs=0.012)
+    assert again["agreement"] == pytest.approx(stored["agreement"], abs=0.015)
