@@ -29,21 +29,30 @@ def show(figure: Figure, alt: str) -> None:
     display({"text/html": picture(figure, alt), "text/plain": f"Figure: {alt}"}, raw=True)
 
 
-def picture(figure: Figure, alt: str) -> str:
+def picture(figure: Figure, alt: str, *, resolution: int = RESOLUTION) -> str:
     """``figure`` as an HTML image with alt text; closes the figure. JupyterLab drops the alt text of bare PNGs."""
     if len(alt.split()) < 5:
         raise ValueError(f"alt text must say what the figure shows, got {alt!r}")
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100 * RESOLUTION, facecolor="white")
+    figure.savefig(buffer, format="png", dpi=100 * resolution, facecolor="white")
     plt.close(figure)
     width = round(figure.get_size_inches()[0] * 100)
     data = base64.b64encode(buffer.getvalue()).decode()
     return f'<img alt="{html.escape(alt)}" width="{width}" src="data:image/png;base64,{data}">'
 
 
-def axes_grid(rows: int = 1, columns: int = 1, *, width: float = 7.2, height: float = 3.2) -> tuple[Figure, Any]:
-    """A figure of ``width`` × ``height`` inches whose labels are never cut, and its Axes."""
-    return plt.subplots(rows, columns, figsize=(width, height), layout="constrained")
+def axes_grid(
+    rows: int = 1, columns: int = 1, *, width: float = 7.2, height: float = 3.2, fast: bool = False
+) -> tuple[Figure, Any]:
+    """A figure of ``width`` × ``height`` inches whose labels are never cut, and its Axes.
+
+    ``fast`` leaves fixed margins for one line of labels instead of measuring them: half the time to draw.
+    """
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height), layout=None if fast else "constrained")
+    if fast:
+        inch = {"left": 0.7 / width, "right": 1 - 0.15 / width, "bottom": 0.55 / height, "top": 1 - 0.35 / height}
+        figure.subplots_adjust(**inch, wspace=0.4)
+    return figure, axes
 
 
 def digits(axes: Sequence[Axes], images: Tensor, titles: Sequence[str] = ()) -> Sequence[Axes]:
@@ -135,11 +144,12 @@ def soft_target(
     digits(axes[:1], image.unsqueeze(0), titles=[f"label {label}"])
     class_bars(axes[1], (logits / temperature).softmax(dim=-1), title=f"softened at T = {temperature:.2g}", label=label)
     axes[1].set_ylim(0, 1)
-    grid = torch.logspace(-1, 2, 60)
-    axes[2].semilogx(grid, [entropy(logits, temperature=t).item() / math.log(2) for t in grid.tolist()], color=BLUE)
+    grid = torch.logspace(-1, 2, 60, dtype=logits.dtype)
+    axes[2].semilogx(grid, entropy(logits / grid[:, None]) / math.log(2), color=BLUE)
     axes[2].plot(temperature, entropy(logits, temperature=temperature).item() / math.log(2), "o", color=RED)
     axes[2].axhline(math.log2(len(logits)), color=BLACK, linestyle="--", linewidth=1)
     axes[2].set(title="entropy", xlabel="temperature T", ylabel="bits", ylim=(-0.1, 3.6))
+    axes[2].minorticks_off()
     return axes
 
 

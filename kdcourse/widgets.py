@@ -27,10 +27,12 @@ def explore_temperature(images: Tensor, logits: Tensor, labels: Tensor) -> ipywi
         bits = entropy(logits[number], temperature=temperature).item() / math.log(2)
         top = (logits[number] / temperature).softmax(dim=-1).max().item()
         says = f"T = {temperature:.2f}: entropy {bits:.3f} bits, largest probability {top:.3f}"
-        figure, axes = plots.axes_grid(1, 3, height=2.4)
+        figure, axes = plots.axes_grid(1, 3, height=2.4, fast=True)
         label = int(labels[number])
         plots.soft_target(axes, images[number], logits[number], label, temperature=temperature)
-        return plots.picture(figure, f"Image of a {label}, its softened classes and their entropy. {says}"), says
+        return plots.picture(
+            figure, f"Image of a {label}, its softened classes and their entropy. {says}", resolution=1
+        ), says
 
     return _explorer(draw, number=number, temperature=temperature)
 
@@ -44,9 +46,11 @@ def explore_kl(grid: Tensor, target: Tensor) -> ipywidgets.VBox:
         fit = normal(grid, mean, width)
         forward, reverse = divergence(target, fit, grid), divergence(fit, target, grid)
         says = f"KL(p ‖ q) = {forward:.3f} nats, KL(q ‖ p) = {reverse:.3f} nats"
-        figure, axis = plots.axes_grid(width=5.2, height=2.6)
+        figure, axis = plots.axes_grid(width=5.2, height=2.6, fast=True)
         plots.two_peaks(axis, grid, target, {"your q": fit})
-        return plots.picture(figure, f"A target with two peaks and one normal density over it. {says}"), says
+        return plots.picture(
+            figure, f"A target with two peaks and one normal density over it. {says}", resolution=1
+        ), says
 
     return _explorer(draw, mean=mean, width=width)
 

@@ -393,3 +393,8 @@ def test_draws_are_spread_evenly_from_minus_to_plus_the_bound():
     assert moved.mean(dim=0).tolist() == pytest.approx([0, 0], abs=0.4)
     assert moved.quantile(0.25, dim=0).tolist() == pytest.approx([-3.5, -3.5], abs=0.6)
     assert abs(torch.corrcoef(moved.T)[0, 1]) < 0.1  # the two directions are drawn apart
+
+
+def test_stored_results_that_are_missing_say_how_to_make_them():
+    with pytest.raises(FileNotFoundError, match="make results JOB=no_such_job"):
+        data.load_results("no_such_job")
