@@ -1,4 +1,4 @@
-"""The command line: ``python -m kdcourse doctor`` checks the set-up, ``python -m kdcourse lab`` opens the course."""
+"""The command line, ``python -m kdcourse``: doctor checks the set-up, lab opens the course, progress shows yours."""
 
 import argparse
 import os
@@ -130,7 +130,7 @@ def lab(arguments: list[str]) -> NoReturn:
         sys.exit("kdcourse: the notebooks are not here: run this in a checkout of the course")
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={course}"]
     command += [f"--LabApp.default_url=/lab/tree/{start}", "--log-level=CRITICAL"]
-    # jupyter_lab_config.json beside this file switches the news and update checks off: nothing leaves the machine
+    # labconfig/ beside this file switches JupyterLab's news and update checks off: nothing leaves the machine
     searched = [str(Path(__file__).parent), os.environ.get("JUPYTER_CONFIG_PATH", "")]
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, searched))
     if getattr(os, "geteuid", lambda: 1)() == 0:
@@ -146,12 +146,21 @@ def lab(arguments: list[str]) -> NoReturn:
 def main() -> int:
     """Run one of the commands; 0 when all is well."""
     parser = argparse.ArgumentParser(prog="python -m kdcourse", description="kdcourse, from a shell")
-    parser.add_argument("command", choices=["doctor", "lab"], help="doctor: check the set-up; lab: open the course")
+    parser.add_argument(
+        "command",
+        choices=["doctor", "lab", "progress"],
+        help="doctor: check the set-up; lab: open the course; progress: which exercises you have solved",
+    )
     options, rest = parser.parse_known_args()
     if options.command == "lab":
         lab(rest)
     if rest:
         parser.error(f"unknown: {' '.join(rest)}")
+    if options.command == "progress":
+        from .exercises import progress
+
+        progress()
+        return 0
     return 0 if doctor() else 1
 
 

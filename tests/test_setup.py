@@ -1,5 +1,6 @@
 """The two commands and the command line: what a newcomer meets, also when something is missing."""
 
+import json
 import os
 import re
 import shutil
@@ -161,6 +162,11 @@ def test_lab_serves_the_first_notebook_and_says_where(tmp_path):
         with page:
             assert page.status == 200
             assert "JupyterLab" in page.read().decode()
+        token = address[0].partition("?")[2]
+        settings = f"http://127.0.0.1:{port}/lab/api/settings/@jupyterlab/apputils-extension:notification?{token}"
+        with urllib.request.urlopen(settings, timeout=30) as answer:
+            asks_for_news = json.load(answer)["schema"]["properties"]["fetchNews"]["default"]
+        assert asks_for_news == "false", "JupyterLab would ask whether it may fetch news"
     finally:
         server.terminate()
         server.communicate(timeout=30)
@@ -177,7 +183,7 @@ def test_wheel_works_outside_the_checkout(tmp_path):
         "where = pathlib.Path(kdcourse.__file__).parent\n"
         "assert where.parent.name == 'installed', where\n"
         "assert (where / 'py.typed').is_file()\n"
-        "assert (where / 'jupyter_lab_config.json').is_file()\n"
+        "assert list((where / 'labconfig').glob('*.json'))\n"
         "heavy = {'matplotlib', 'torchvision', 'IPython', 'ipywidgets', 'mlxtend', 'pandas', 'sklearn'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
         "print(kdcourse.losses.kd_loss(torch.zeros(2, 3), torch.zeros(2, 3), temperature=1.0).item())\n"

@@ -1,0 +1,79 @@
+"""Exercises that say why an answer is wrong: ``check("03.2", my_function)``, ``hint("03.2")``, ``solution("03.2")``."""
+
+import difflib
+from typing import Any
+
+from . import notebook_00, notebook_01, notebook_02, notebook_03, notebook_04, records
+from .checking import Verdict, WrongAnswer, grading, judge, report
+from .core import Case, Exercise, Misconception
+from .showing import solution_source
+
+exercises: dict[str, Exercise] = {
+    exercise.id: exercise
+    for module in (notebook_00, notebook_01, notebook_02, notebook_03, notebook_04)
+    for exercise in module.EXERCISES
+}
+"""every exercise by its id, in the order of the course"""
+
+_hints_given: dict[str, int] = {}
+
+
+def check(id: str, function: Any) -> None:
+    """Print whether ``function`` solves exercise ``id``, and if not, which mistake it makes.
+
+    Raises ``ValueError`` for an unknown id, and `WrongAnswer` for a missing or wrong answer where answers are graded.
+    """
+    exercise = _exercise(id)
+    verdict = judge(exercise, function)
+    if grading():
+        if verdict.kind != "right":
+            raise WrongAnswer(report(exercise, verdict))
+    elif verdict.kind != "unattempted":
+        records.record(id, solved=verdict.kind == "right")
+    print(report(exercise, verdict))
+
+
+def hint(id: str) -> None:
+    """Print the next hint for exercise ``id``: a vague one first, then plainer ones."""
+    exercise = _exercise(id)
+    given = _hints_given.get(id, 0)
+    number = min(given, len(exercise.hints) - 1)
+    _hints_given[id] = given + 1
+    last = " That was the last one." if number == len(exercise.hints) - 1 else ""
+    print(f"Hint {number + 1} of {len(exercise.hints)} for {id}: {exercise.hints[number]}{last}")
+
+
+def solution(id: str, confirm: bool = False) -> None:
+    """Print a right answer to exercise ``id`` and why it is right, once it is asked for with ``confirm=True``."""
+    exercise = _exercise(id)
+    if not confirm:
+        print(f'Sure? hint("{id}") may be enough. If you want it: solution("{id}", confirm=True)')
+        return
+    print(f"{solution_source(exercise)}\n\n{exercise.derivation}")
+
+
+def progress() -> None:
+    """Print what you have solved and tried, by notebook."""
+    print(records.table(list(exercises.values())))
+
+
+def _exercise(id: str) -> Exercise:
+    if id in exercises:
+        return exercises[id]
+    near = difflib.get_close_matches(str(id), exercises, n=3, cutoff=0.3)
+    known = f"the nearest are {', '.join(near)}" if near else f"they go from {min(exercises)} to {max(exercises)}"
+    raise ValueError(f"there is no exercise {id!r}: {known}")
+
+
+__all__ = [
+    "Case",
+    "Exercise",
+    "Misconception",
+    "Verdict",
+    "WrongAnswer",
+    "check",
+    "exercises",
+    "hint",
+    "progress",
+    "solution",
+]

@@ -1,0 +1,239 @@
+"""Run a learner's function on a case: in limited time, its prints caught, its arguments watched, nothing raised."""
+
+import ctypes
+import importlib
+import inspect
+import io
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .comparing import difference, numbers, same, snapshot
+from .core import Answer, Case, Exercise
+
+SHOWN_LINES, SHOWN_CHARACTERS = 8, 100
+
+
+class OutOfTime(BaseException):
+    """Not an Exception, so that a learner's ``except Exception`` does not swallow it."""
+
+
+class Forbidden(Exception):
+    """The answer called what it is to build."""
+
+
+@dataclass
+class Outcome:
+    """What one call did."""
+
+    value: Any = None
+    observed: Any = None
+    gradients: tuple[Tensor | None, ...] = ()
+    has_graph: bool = False
+    error: BaseException | None = None
+    changed: str = ""
+    """name of an argument that is no longer what it was"""
+    printed: str = ""
+
+
+class Prints(io.TextIOBase):
+    """Keeps the first lines that are written and only counts the others."""
+
+    def __init__(self) -> None:
+        self.kept, self.lines = "", 0
+
+    def write(self, text: str) -> int:
+        self.lines += text.count("\n")
+        self.kept += text[: max(0, SHOWN_LINES * SHOWN_CHARACTERS - len(self.kept))]
+        return len(text)
+
+    def shown(self) -> str:
+        """What to show of it, indented; empty if nothing was printed."""
+        if not self.kept:
+            return ""
+        first = [f"  {line[:SHOWN_CHARACTERS]}" for line in self.kept.rstrip("\n").split("\n")[:SHOWN_LINES]]
+        cut = [f"  … {self.lines - len(first):,} lines more, cut"] if self.lines > len(first) else []
+        return "\n".join(["Your function printed:", *first, *cut])
+
+
+def run(exercise: Exercise, function: Answer, case: Case, *, limit: float) -> Outcome:
+    """Call ``function`` on ``case``, on leaves that ask for a gradient where the exercise compares one."""
+    arguments, leaves = list(case.arguments), []
+    for place in exercise.gradients:
+        leaves.append(arguments[place].detach().clone().requires_grad_())
+        arguments[place] = leaves[-1].clone()  # no leaf: PyTorch itself refuses to change a leaf in place
+    before = snapshot([*arguments, *case.keywords.values()])
+    outcome = Outcome()
+    prints = Prints()
+    try:
+        with redirect_stdout(prints):
+            outcome.value = within(limit, lambda: function(*arguments, **case.keywords))
+    except (Exception, SystemExit, OutOfTime) as error:
+        outcome.error = error
+    outcome.printed = prints.shown()
+    after = snapshot([*arguments, *case.keywords.values()])
+    if not exercise.may_change:
+        names = [*_names(exercise, len(arguments)), *case.keywords]
+        pairs = zip(names, before, after, strict=True)
+        outcome.changed = next((name for name, old, new in pairs if difference(old, new, relative=0, absolute=0)), "")
+    if outcome.error is None and not outcome.changed:
+        _observe(exercise, case, outcome, leaves)
+    return outcome
+
+
+def _names(exercise: Exercise, count: int) -> list[str]:
+    return list(inspect.signature(exercise.reference).parameters)[:count]
+
+
+def _observe(exercise: Exercise, case: Case, outcome: Outcome, leaves: list[Tensor]) -> None:
+    value = outcome.value
+    if isinstance(value, Tensor) and leaves:
+        outcome.has_graph = value.requires_grad
+        if value.requires_grad:
+            weights = torch.linspace(1, 2, value.numel(), dtype=value.dtype).reshape(value.shape)
+            try:
+                outcome.gradients = torch.autograd.grad((value * weights).sum(), leaves, allow_unused=True)
+            except RuntimeError as error:  # something was changed in place that the gradient needs
+                outcome.error = error
+    try:
+        outcome.observed = exercise.observe(value, case)
+    except Exception:  # a result of another kind than the exercise asks for
+        simple = value is None or isinstance(value, int | float | str | Tensor)
+        outcome.observed = value if simple else numbers(value)
+
+
+def gradients_differ(exercise: Exercise, expected: Outcome, got: Outcome) -> bool:
+    """Whether the gradients differ; none and zero are the same."""
+    count = len(exercise.gradients)
+    pairs = zip(expected.gradients or (None,) * count, got.gradients or (None,) * count, strict=True)
+    tolerance = {"relative": exercise.relative, "absolute": exercise.absolute}
+    for one, other in pairs:
+        some = one if one is not None else other
+        if some is not None:
+            zero = torch.zeros_like(some)
+            if not same(zero if one is None else one, zero if other is None else other, **tolerance):
+                return True
+    return False
+
+
+def within(seconds: float, call: Callable[[], Any]) -> Any:
+    """``call()``, or `OutOfTime` after ``seconds``: by a timer signal in the main thread, else in a helper thread."""
+    if hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread():
+        return _by_signal(seconds, call)
+    return _by_thread(seconds, call)
+
+
+def _by_signal(seconds: float, call: Callable[[], Any]) -> Any:
+    armed = True
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        if armed:
+            raise OutOfTime
+
+    previous = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 0.5)  # again and again: a bare except may swallow the first
+    try:
+        return call()
+    finally:
+        armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def _by_thread(seconds: float, call: Callable[[], Any]) -> Any:
+    result: list[Any] = []
+    error: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            result.append(call())
+        except BaseException as raised:
+            error.append(raised)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    for _ in range(20):  # ask the thread to stop; one that sits in C code is left behind
+        if not thread.is_alive():
+            break
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(OutOfTime))
+        thread.join(0.05)
+    if thread.is_alive() or (error and isinstance(error[0], OutOfTime)):
+        raise OutOfTime
+    if error:
+        raise error[0]
+    return result[0]
+
+
+@contextmanager
+def without(forbidden: tuple[str, ...], function: Answer) -> Iterator[list[str]]:
+    """Inside the block the ``forbidden`` functions raise, wherever they were imported to; the list names those called.
+
+    They are replaced where they live, in every module of `kdcourse` outside the exercises, and among the globals
+    of ``function``.
+    """
+    called: list[str] = []
+    undo: list[Callable[[], None]] = []
+    try:
+        for dotted in forbidden:
+            home, name = find(dotted)
+            original, sentinel = getattr(home, name), _sentinel(dotted, called)
+            spaces = [module.__dict__ for key, module in list(sys.modules.items()) if _is_ours(key) and module]
+            spaces.append(getattr(function, "__globals__", {}))
+            undo.append(_replace_attribute(home, name, sentinel))
+            undo += [
+                _replace_item(space, key, sentinel)
+                for space in spaces
+                for key, value in list(space.items())
+                if value is original
+            ]
+        yield called
+    finally:
+        for restore in reversed(undo):
+            restore()
+
+
+def _is_ours(module: str) -> bool:
+    return module.startswith("kdcourse") and not module.startswith("kdcourse.exercises")
+
+
+def find(dotted: str) -> tuple[Any, str]:
+    """The module or class that holds a dotted name, and the name in it."""
+    parts = dotted.split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        try:
+            home: Any = importlib.import_module(".".join(parts[:cut]))
+        except ImportError:
+            continue
+        for part in parts[cut:-1]:
+            home = getattr(home, part)
+        return home, parts[-1]
+    raise ImportError(dotted)
+
+
+def _sentinel(dotted: str, called: list[str]) -> Answer:
+    def forbidden(*arguments: Any, **keywords: Any) -> Any:
+        called.append(dotted)
+        raise Forbidden(dotted)
+
+    return forbidden
+
+
+def _replace_attribute(home: Any, name: str, new: Any) -> Callable[[], None]:
+    own, old = name in vars(home), vars(home).get(name)
+    setattr(home, name, new)
+    return (lambda: setattr(home, name, old)) if own else (lambda: delattr(home, name))
+
+
+def _replace_item(space: dict[str, Any], key: str, new: Any) -> Callable[[], None]:
+    old = space[key]
+    space[key] = new
+    return lambda: space.__setitem__(key, old)

@@ -1,0 +1,101 @@
+"""Every misconception that is a wrong variant of a `kdcourse` function is put in its place: a test must fail.
+
+A test counts as its killer only if the exercise's right answer, put in the same place, passes it: so the test fails
+for the mistake and for nothing else. A mutant that no test kills fails here. ``-s`` prints the table.
+"""
+
+import importlib
+import inspect
+import itertools
+from functools import cache
+
+import pytest
+import test_losses
+import test_metrics
+
+from kdcourse.exercises import exercises
+
+TESTS_OF = {"kdcourse.losses": test_losses, "kdcourse.metrics": test_metrics}
+MUTANTS = [(e, m) for e in exercises.values() for m in e.misconceptions if m.replaces]
+
+
+def home_and_name(dotted):
+    module, _, name = dotted.rpartition(".")
+    return importlib.import_module(module), name
+
+
+@cache
+def calls(module):
+    """Every (test, arguments) of a test module that needs no fixture; the quick ones first."""
+    found = []
+    for test in vars(module).values():
+        if not inspect.isfunction(test) or not test.__name__.startswith("test_"):
+            continue
+        marks = [mark.args[:2] for mark in getattr(test, "pytestmark", []) if mark.name == "parametrize"]
+        for chosen in itertools.product(*(values for _, values in marks)):
+            arguments = {}
+            for (names, _), value in zip(marks, chosen, strict=True):
+                names = names.replace(" ", "").split(",") if isinstance(names, str) else list(names)
+                value = getattr(value, "values", value) if type(value).__name__ == "ParameterSet" else value
+                arguments |= dict(zip(names, value if len(names) > 1 or is_set(chosen) else [value], strict=True))
+            if set(inspect.signature(test).parameters) <= set(arguments):
+                found.append((test, arguments))
+    return sorted(found, key=lambda call: getattr(call[0], "is_hypothesis_test", False))
+
+
+def is_set(chosen):
+    return any(type(value).__name__ == "ParameterSet" for value in chosen)
+
+
+def fails(test, arguments, home, name, answer):
+    """Whether the test's own assertion fails with ``answer`` in the function's place."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(home, name, answer)
+        try:
+            test(**arguments)
+        except AssertionError:
+            return True
+        except BaseException as error:  # a refusal that is missing: no proof of this mistake
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            return None
+    return False
+
+
+def killer(exercise, misconception):
+    module, name = misconception.replaces.rpartition(".")[0], misconception.replaces.rpartition(".")[2]
+    home, name = home_and_name(misconception.replaces)
+    for test, arguments in calls(TESTS_OF[module]):
+        if arguments.get("name", name) != name:
+            continue
+        if fails(test, arguments, home, name, misconception.wrong) and (
+            fails(test, arguments, home, name, exercise.reference) is False
+        ):
+            return test.__name__
+    return None
+
+
+@pytest.mark.parametrize(("exercise", "misconception"), MUTANTS, ids=lambda part: getattr(part, "id", ""))
+def test_a_misconception_in_place_of_the_function_is_killed_by_a_test(exercise, misconception):
+    found = killer(exercise, misconception)
+    assert found, f"{misconception.replaces} may be replaced by {misconception.wrong.__name__}, and no test fails"
+    function = misconception.replaces.rpartition(".")[2]
+    print(f"\n{function:<27}{misconception.wrong.__name__:<38}killed by {found}", end="")
+
+
+def test_the_gate_lets_the_right_answer_through():
+    for exercise in {id(e): e for e, _ in MUTANTS}.values():
+        home, name = home_and_name(next(m.replaces for m in exercise.misconceptions if m.replaces))
+        module = home.__name__
+        own = [(t, a) for t, a in calls(TESTS_OF[module]) if a.get("name", name) == name]
+        results = [fails(test, arguments, home, name, exercise.reference) for test, arguments in own]
+        assert results.count(False) >= 10, exercise.id
+
+
+def test_every_variant_of_a_function_under_test_is_here():
+    assert len(MUTANTS) >= 40
+    assert {m.replaces for _, m in MUTANTS} >= {
+        "kdcourse.losses.kd_loss", "kdcourse.losses.distillation_loss", "kdcourse.losses.logit_mse_loss",
+        "kdcourse.losses.reverse_kd_loss", "kdcourse.metrics.entropy", "kdcourse.metrics.accuracy",
+        "kdcourse.metrics.expected_calibration_error",
+    }  # fmt: skip
