@@ -590,7 +590,8 @@ def test_progress_counts_tries_and_solved_stays_solved(own_progress, capsys):
     assert re.search(r"^  ✘ 02\.1  .* 1 try$", out, re.M)
     assert re.search(r"^  – 02\.2 ", out, re.M)
     assert out.endswith(f"1 of {len(EXERCISES)} solved\n")
-    assert [line for line in out.splitlines() if line.startswith("Notebook")] == [f"Notebook 0{n}" for n in range(5)]
+    headings = [line for line in out.splitlines() if line.startswith("Notebook")]
+    assert headings == [f"Notebook {number}" for number in dict.fromkeys(id[:2] for id in course.exercises)]
 
 
 def test_a_crash_while_writing_leaves_the_old_file_whole(own_progress, monkeypatch):

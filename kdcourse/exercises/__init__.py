@@ -3,14 +3,14 @@
 import difflib
 from typing import Any
 
-from . import notebook_00, notebook_01, notebook_02, notebook_03, notebook_04, records
+from . import notebook_00, notebook_01, notebook_02, notebook_03, notebook_04, notebook_10, records
 from .checking import Verdict, WrongAnswer, grading, judge, report
 from .core import Case, Exercise, Misconception
 from .showing import solution_source
 
 exercises: dict[str, Exercise] = {
     exercise.id: exercise
-    for module in (notebook_00, notebook_01, notebook_02, notebook_03, notebook_04)
+    for module in (notebook_00, notebook_01, notebook_02, notebook_03, notebook_04, notebook_10)
     for exercise in module.EXERCISES
 }
 """every exercise by its id, in the order of the course"""
