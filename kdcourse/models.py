@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from .files import replacing
 from .seeds import seeded
 
 IMAGE_SIZE = 28
@@ -68,16 +68,9 @@ def save_model(model: nn.Module, path: str | os.PathLike[str]) -> None:
     architecture = getattr(model, "architecture", None)
     if architecture is None:
         raise ValueError("the model has no .architecture: only networks made by conv_net() or mlp() can be rebuilt")
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    os.close(handle)
-    try:
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with replacing(path) as temporary:
         save_file(tensors, temporary, metadata={"architecture": json.dumps(architecture)})
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def load_model(path: str | os.PathLike[str]) -> nn.Sequential:

@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "kdcourse"
-GROUND_FLOOR = {"losses", "pruning", "quantization", "metrics", "seeds", "claims"}
+GROUND_FLOOR = {"losses", "pruning", "quantization", "metrics", "seeds", "claims", "files"}
 TOP = {"exercises", "widgets", "__main__"}
 
 

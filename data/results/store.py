@@ -7,7 +7,6 @@ finished measurement: its key (``{"seed": 0, "arm": "alone"}``), what was measur
 import json
 import os
 import platform
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 
 import kdcourse
+from kdcourse.files import replacing
 
 Record = dict[str, Any]
 Results = dict[str, Any]
@@ -23,17 +23,10 @@ Results = dict[str, Any]
 
 def write_json(path: str | os.PathLike[str], content: Results) -> None:
     """Write ``content`` beside ``path`` and rename it into place: a reader never sees half a file."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1, ensure_ascii=False, allow_nan=False)
-            file.write("\n")
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner may read
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
 
 
 def load(path: str | os.PathLike[str]) -> Results:

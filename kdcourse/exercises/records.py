@@ -2,13 +2,13 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TypedDict
 
 from platformdirs import user_data_path
 
+from ..files import replacing
 from .core import Exercise
 
 
@@ -65,23 +65,11 @@ def record(name: str, *, solved: bool) -> None:
     old = records.get(name, Record(tries=0, solved=False))
     records[name] = Record(tries=old["tries"] + 1, solved=old["solved"] or solved)
     try:
-        _write(progress_path(), json.dumps(records, indent=1, sort_keys=True) + "\n")
+        progress_path().parent.mkdir(parents=True, exist_ok=True)
+        with replacing(progress_path(), mode=0o600) as temporary:
+            temporary.write_text(json.dumps(records, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     except OSError as error:
         print(f"Your progress cannot be kept ({error.strerror}): {progress_path()}")
-
-
-def _write(path: Path, text: str) -> None:
-    """Beside ``path`` first, then renamed: an interruption leaves the old file whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def table(exercises: Iterable[Exercise]) -> str:
