@@ -9,7 +9,7 @@ ONE_THREAD := OMP_NUM_THREADS=1
 PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -n auto --dist loadfile --nbval --nbval-current-env \
 	--nbval-cell-timeout=300 --nbval-sanitize-with=tests/sanitize.cfg
 
-.PHONY: lab test slow check notebooks results requirements bench clean
+.PHONY: lab test slow check notebooks results requirements bench release classroom clean
 
 $(READY): requirements.txt pyproject.toml .ci/setup
 	@sh .ci/setup "$(PYTHON)" "$(VENV)"
@@ -36,6 +36,17 @@ results: $(READY)
 
 bench: $(READY)
 	$(ONE_THREAD) $(BIN)/python tests/bench_distill.py
+
+# nbgrader comes on top of the pinned packages, for instructors alone
+$(VENV)/.classroom: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt --editable '.[classroom]'
+	@touch $@
+
+release: $(VENV)/.classroom
+	@$(BIN)/python notebooks/release.py $(or $(TO),build/class)
+
+classroom: $(VENV)/.classroom
+	$(ONE_THREAD) $(BIN)/python -m pytest tests/test_classroom.py
 
 # torch pins its own CUDA packages, so they stay out: a CPU-only torch must not pull them in
 requirements: $(READY)

@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -11,11 +12,14 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
+from kdcourse.exercises import exercises
+
 WIDGET = "application/vnd.jupyter.widget-view+json"
 STORED_METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+CHECK = re.compile(r'^check\("([\d.]+)", (\w+)\)$', re.MULTILINE)
 
 
 def execute(path: Path) -> float:
@@ -35,22 +39,46 @@ def execute(path: Path) -> float:
 
 
 def normalise(notebook: nbformat.NotebookNode) -> None:
-    """Keep sources, tags and outputs; drop what a run on another machine would change."""
+    """Keep sources, tags and outputs, mark the graded cells, and drop what a run on another machine would change."""
     notebook.metadata = nbformat.from_dict(STORED_METADATA)
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:03d}"
         cell.metadata = nbformat.from_dict({"tags": cell.metadata.tags} if cell.metadata.get("tags") else {})
         if cell.cell_type == "code":
-            _drop_widgets(cell)
+            _drop_unstable(cell)
+    for cell, graded in graded_cells(notebook):
+        cell.metadata.nbgrader = nbformat.from_dict(graded)
 
 
-def _drop_widgets(cell: nbformat.NotebookNode) -> None:
+def graded_cells(notebook: nbformat.NotebookNode) -> list[tuple[nbformat.NotebookNode, dict[str, object]]]:
+    """Every answer cell and every check cell, with what nbgrader is to know of it; the answer stands before its check.
+
+    Source: nbgrader's metadata schema, version 3.
+    """
+    found: list[tuple[nbformat.NotebookNode, dict[str, object]]] = []
+    for answer, check in zip(notebook.cells, notebook.cells[1:], strict=False):
+        match = CHECK.search(check.source) if check.cell_type == "code" else None
+        if match:
+            exercise, plain = exercises[match[1]], match[1].replace(".", "-")
+            common = {"schema_version": 3, "task": False}
+            found.append((answer, common | {"grade_id": f"answer-{plain}", "solution": True, "grade": False,
+                                            "locked": False}))  # fmt: skip
+            found.append((check, common | {"grade_id": f"check-{plain}", "solution": False, "grade": True,
+                                           "locked": True, "points": exercise.points}))  # fmt: skip
+    return found
+
+
+def _drop_unstable(cell: nbformat.NotebookNode) -> None:
     """A stored widget has no model behind it and would show as an error: its still picture is a cell of its own.
 
-    nbval cannot compare such a cell (a progress bar, a slider), so it is tagged.
+    A quiz brings its script under a new random name each time: its words are kept. nbval can compare neither, so
+    the cell is tagged.
     """
     shown = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
-    if len(shown) < len(cell.outputs):
+    scripted = [output for output in shown if "<script" in output.get("data", {}).get("text/html", "")]
+    for output in scripted:
+        del output.data["text/html"]
+    if len(shown) < len(cell.outputs) or scripted:
         cell.metadata.tags = sorted({*cell.metadata.get("tags", []), "nbval-ignore-output"})
     cell.outputs = shown
 

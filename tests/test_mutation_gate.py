@@ -7,12 +7,16 @@ for the mistake and for nothing else. A mutant that no test kills fails here. ``
 import importlib
 import inspect
 import itertools
+import types
 from functools import cache
+from pathlib import Path
 
 import pytest
 import test_losses
 import test_metrics
+import test_training
 
+from kdcourse import training
 from kdcourse.exercises import exercises
 
 TESTS_OF = {"kdcourse.losses": test_losses, "kdcourse.metrics": test_metrics}
@@ -99,3 +103,53 @@ def test_every_variant_of_a_function_under_test_is_here():
         "kdcourse.losses.reverse_kd_loss", "kdcourse.metrics.entropy", "kdcourse.metrics.accuracy",
         "kdcourse.metrics.expected_calibration_error",
     }  # fmt: skip
+
+
+# The mistakes of training have no function of their own shape to replace: they are written into the source.
+TRAINING_MUTANTS = {
+    "teacher left in train mode": ("model.eval().requires_grad_(False)", "model.requires_grad_(False)"),
+    "teacher receives gradients": ("model.eval().requires_grad_(False)", "model.eval()"),
+    "modes not restored": ("module.training = mode", "pass"),
+    "student left in eval mode": ("student.train()", "student.training"),
+    "kept logits under shuffling": ("batch, rows: kept[rows]", "batch, rows: kept[: len(rows)]"),
+    "kept logits under augmentation": (
+        "return lambda batch, rows: _without_gradient(teacher, batch)",
+        "return lambda batch, rows: _without_gradient(teacher, images[rows])",
+    ),
+    "the teacher runs every batch": (
+        "batch, rows: kept[rows]",
+        "batch, rows: predict(teacher, batch) if isinstance(teacher, nn.Module) else kept[rows]",
+    ),
+    "validated in train mode": ("with frozen(model):", "with nullcontext():"),
+    "another seed in each run": ("with seeded(seed):", "with nullcontext():"),
+    "only the last layer in the optimizer": ("AdamW(student.parameters()", "AdamW(student[-1].parameters()"),
+    "labels only": ("+ alpha * soft", "+ 0 * alpha * soft"),
+    "alpha on the labels": ("(1 - alpha) * F", "alpha * F"),
+    "alpha and temperature of the start throughout": ("alpha=alpha_at(done)", "alpha=alpha_at(0.0)"),
+    "gradients pile up": ("optimizer.zero_grad()", "pass"),
+}  # fmt: skip
+
+
+def mutated_training(old, new):
+    source = Path(training.__file__).read_text(encoding="utf-8")
+    assert source.count(old) == 1, old
+    module = types.ModuleType("kdcourse.training")
+    module.__file__, module.__package__ = training.__file__, "kdcourse"
+    exec(compile(source.replace(old, new), training.__file__, "exec"), vars(module))
+    return module
+
+
+@pytest.mark.parametrize("name", TRAINING_MUTANTS)
+def test_a_mistake_written_into_the_training_loop_is_killed_by_a_test(name, monkeypatch):
+    module = mutated_training(*TRAINING_MUTANTS[name])
+    for shared in ("cosine", "constant", "distill", "evaluate", "fit", "frozen", "predict"):
+        monkeypatch.setattr(test_training, shared, getattr(module, shared))
+    for test, arguments in calls(test_training):
+        try:
+            test(**arguments)
+        except AssertionError:
+            print(f"\n{'training':<27}{name:<46}killed by {test.__name__}", end="")
+            return
+        except (ValueError, RuntimeError):
+            continue  # it broke down, which is no proof of this mistake
+    raise AssertionError(f"{name}: no test of the training loops fails")

@@ -11,10 +11,13 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from kdcourse.exercises import exercises
+
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 IGNORE = "nbval-ignore-output"
 LONGEST_LINE, LONGEST_CELL = 100, 20
+GIVEN = ("schema_version", "solution", "grade", "locked", "task")
 
 
 def code_cells(notebook):
@@ -65,7 +68,22 @@ def test_metadata_is_in_normal_form(notebook):
         "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
     }
-    assert all(set(cell.metadata) <= {"tags"} for cell in notebook.cells)
+    assert all(set(cell.metadata) <= {"tags", "nbgrader"} for cell in notebook.cells)
+
+
+def test_answers_and_checks_are_marked_for_grading(path, notebook):
+    marked = {cell.metadata.nbgrader.grade_id: cell for cell in notebook.cells if "nbgrader" in cell.metadata}
+    mine = [exercise for exercise in exercises.values() if exercise.notebook == path.stem[:2]]
+    assert len(marked) == 2 * len(mine) == sum("nbgrader" in cell.metadata for cell in notebook.cells)
+    for exercise in mine:
+        number = exercise.id.replace(".", "-")
+        answer, check = marked[f"answer-{number}"], marked[f"check-{number}"]
+        assert answer.source == exercise.skeleton
+        assert f'check("{exercise.id}", {exercise.name})' in check.source
+        given = {name: (answer.metadata.nbgrader[name], check.metadata.nbgrader[name]) for name in GIVEN}
+        assert given == {"schema_version": (3, 3), "solution": (True, False), "grade": (False, True),
+                         "locked": (False, True), "task": (False, False)}  # fmt: skip
+        assert check.metadata.nbgrader.points == exercise.points
 
 
 def test_enough_is_claimed_and_little_is_ignored(notebook):

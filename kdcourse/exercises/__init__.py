@@ -1,11 +1,17 @@
-"""Exercises that say why an answer is wrong: ``check("03.2", my_function)``, ``hint("03.2")``, ``solution("03.2")``."""
+"""Exercises that say why an answer is wrong: ``check("03.2", my_function)``, ``hint("03.2")``, ``solution("03.2")``.
+
+Quick questions that say why: ``ask("03.a")``.
+"""
 
 import difflib
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from . import notebook_00, notebook_01, notebook_02, notebook_03, notebook_04, notebook_10, records
 from .checking import Verdict, WrongAnswer, grading, judge, report
 from .core import Case, Exercise, Misconception
+from .questions import QUESTIONS, Question, show
 from .showing import solution_source
 
 exercises: dict[str, Exercise] = {
@@ -14,6 +20,9 @@ exercises: dict[str, Exercise] = {
     for exercise in module.EXERCISES
 }
 """every exercise by its id, in the order of the course"""
+
+questions: dict[str, Question] = {question.id: question for question in QUESTIONS}
+"""every quick question by its id"""
 
 _hints_given: dict[str, int] = {}
 
@@ -44,12 +53,26 @@ def hint(id: str) -> None:
 
 
 def solution(id: str, confirm: bool = False) -> None:
-    """Print a right answer to exercise ``id`` and why it is right, once it is asked for with ``confirm=True``."""
+    """Print a right answer to exercise ``id`` and why it is right, once it is asked for with ``confirm=True``.
+
+    In a copy handed out by `make release` it prints none.
+    """
     exercise = _exercise(id)
+    if Path(__file__).with_name("WITHHELD").exists():
+        print(f'In this class the solutions come later. hint("{id}") helps a step further.')
+        return
     if not confirm:
         print(f'Sure? hint("{id}") may be enough. If you want it: solution("{id}", confirm=True)')
         return
     print(f"{solution_source(exercise)}\n\n{exercise.derivation}")
+
+
+def ask(id: str) -> None:
+    """Show a quick question to answer by mouse or keyboard; outside a notebook, print it.
+
+    Raises ``ValueError`` for an unknown id.
+    """
+    show(questions[_known(id, questions, "question")])
 
 
 def progress() -> None:
@@ -58,11 +81,15 @@ def progress() -> None:
 
 
 def _exercise(id: str) -> Exercise:
-    if id in exercises:
-        return exercises[id]
-    near = difflib.get_close_matches(str(id), exercises, n=3, cutoff=0.3)
-    known = f"the nearest are {', '.join(near)}" if near else f"they go from {min(exercises)} to {max(exercises)}"
-    raise ValueError(f"there is no exercise {id!r}: {known}")
+    return exercises[_known(id, exercises, "exercise")]
+
+
+def _known(id: str, among: Mapping[str, object], kind: str) -> str:
+    if id in among:
+        return id
+    near = difflib.get_close_matches(str(id), among, n=3, cutoff=0.3)
+    known = f"the nearest are {', '.join(near)}" if near else f"they go from {min(among)} to {max(among)}"
+    raise ValueError(f"there is no {kind} {id!r}: {known}")
 
 
 __all__ = [
@@ -71,9 +98,11 @@ __all__ = [
     "Misconception",
     "Verdict",
     "WrongAnswer",
+    "ask",
     "check",
     "exercises",
     "hint",
     "progress",
+    "questions",
     "solution",
 ]
