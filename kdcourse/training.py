@@ -108,6 +108,8 @@ class Options(TypedDict, total=False):
     """[`cosine`]"""
     augment: Augment | None
     """applied to every batch of images [none]"""
+    before_step: Callable[[float], None] | None
+    """called before every step with the share of training done, to tighten masks or grids on the way [none]"""
     seed: int
     """of batch order, augmentation and dropout [0]"""
     device: str
@@ -188,6 +190,7 @@ def _train(
     weight_decay: float = 1e-2,
     schedule: Schedule = cosine,
     augment: Augment | None = None,
+    before_step: Callable[[float], None] | None = None,
     seed: int = 0,
     device: str = "cpu",
     progress: bool = True,
@@ -206,6 +209,8 @@ def _train(
                 total = torch.zeros((), device=device)
                 for rows in torch.randperm(len(images)).to(device).split(batch_size):
                     done, step = step / steps, step + 1
+                    if before_step is not None:
+                        before_step(done)
                     batch = images[rows] if augment is None else augment(images[rows])
                     loss = batch_loss(student(batch), batch, rows, done)
                     for group in optimizer.param_groups:

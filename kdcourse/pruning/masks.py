@@ -1,0 +1,233 @@
+"""Which weights to prune. A mask is a bool tensor of the weight's shape; True means kept.
+
+Nothing here changes a model for good: `apply_masks` does. Layers are named by their module ("conv1" means its
+weight); ``layers=None`` means every Linear and Conv2d weight, and no bias or norm. Those are pruned only when
+asked for by name: ``layers=["conv1", "norm1", "classes.bias"]``. On a model that carries masks the effective,
+masked weights are looked at. A sparsity is a share of zeros in [0, 1); anything else raises ``ValueError``, as do
+NaN or infinite weights and unknown layers.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ._layers import check_not_emptied, check_sparsity, check_weight, in_eval_mode, places
+
+
+def magnitude_mask(weight: Tensor, sparsity: float) -> Tensor:
+    """Prune the round(sparsity · n) weights of smallest absolute value; of equal ones the first in memory order.
+
+    Source: Han, Pool, Tran, Dally 2015, arXiv:1506.02626, section 3, there with a threshold.
+    """
+    check_sparsity(sparsity)
+    check_weight("weight", weight)
+    return _keep_largest(weight.detach().abs(), sparsity)
+
+
+def random_mask(weight: Tensor, sparsity: float, *, seed: int = 0) -> Tensor:
+    """Prune round(sparsity · n) weights drawn evenly: the control that any criterion has to beat.
+
+    The same ``seed`` gives the same mask on every device; the global random state is left alone.
+    """
+    check_sparsity(sparsity)
+    check_weight("weight", weight)
+    order = torch.randperm(weight.numel(), generator=torch.Generator().manual_seed(seed))
+    return _keep_largest(order.reshape(weight.shape), sparsity).to(weight.device)
+
+
+def nm_mask(weight: Tensor, *, n: int = 2, m: int = 4) -> Tensor:
+    """Keep the n largest absolute values of every m consecutive inputs; of equal ones the first.
+
+    ``weight`` (O, I) or (O, I, kH, kW): groups run along I, for every output and kernel position by itself, as the
+    hardware multiplies. Raises ``ValueError`` where I is not a multiple of m.
+
+    Source: Mishra et al. 2021, arXiv:2104.08378, for 2:4; Zhou et al. 2021, arXiv:2102.04010, for N:M.
+    """
+    check_weight("weight", weight)
+    groups = grouped_inputs(weight.detach().abs(), n=n, m=m)
+    order = groups.argsort(dim=-1, descending=True, stable=True)
+    kept = torch.zeros_like(groups, dtype=torch.bool).scatter(-1, order[..., :n], True)
+    return kept.flatten(-2).movedim(-1, 1).contiguous()
+
+
+def grouped_inputs(weight: Tensor, *, n: int, m: int) -> Tensor:
+    """``weight`` (O, I, ...) as (O, ..., I / m, m)."""
+    if not 1 <= n < m:
+        raise ValueError(f"n:m must keep at least one of m weights and not all, got {n}:{m}")
+    if weight.ndim < 2 or weight.shape[1] % m:
+        raise ValueError(
+            f"{n}:{m} sparsity needs a weight (O, I, ...) with I a multiple of {m}, got {tuple(weight.shape)}: "
+            "leave this layer out"
+        )
+    inputs_last = weight.movedim(1, -1)
+    return inputs_last.reshape(*inputs_last.shape[:-1], -1, m)
+
+
+def prunable_weights(model: nn.Module, layers: Iterable[str] | None = None) -> dict[str, Tensor]:
+    """The weight that each layer computes with, by the layer's name.
+
+    It is the ``nn.Parameter`` itself, or under a mask a masked tensor computed from it.
+    """
+    return {name: place.effective for name, place in places(model, layers).items()}
+
+
+def global_masks(scores: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
+    """Prune the round(sparsity · n) lowest of all n scores together: one threshold over every layer.
+
+    ``scores`` holds one tensor of a weight's shape for each layer, larger for what matters more. Raises
+    ``ValueError`` naming the layer that would be emptied.
+    """
+    check_sparsity(sparsity)
+    if not scores:
+        raise ValueError("scores is empty: it needs a tensor for every layer to prune")
+    for name, score in scores.items():
+        check_weight(f"the score of {name!r}", score)
+    together = torch.cat([score.detach().flatten() for score in scores.values()])
+    parts = _keep_largest(together, sparsity).split([score.numel() for score in scores.values()])
+    masks = {name: part.reshape(scores[name].shape) for name, part in zip(scores, parts, strict=True)}
+    for name, mask in masks.items():
+        check_not_emptied(name, mask)
+    return masks
+
+
+def global_magnitude_masks(
+    model: nn.Module, sparsity: float, *, layers: Iterable[str] | None = None
+) -> dict[str, Tensor]:
+    """`global_masks` of the weights' absolute values: layers of small weights lose more."""
+    return global_masks({name: w.detach().abs() for name, w in prunable_weights(model, layers).items()}, sparsity)
+
+
+def layer_magnitude_masks(
+    model: nn.Module, sparsity: float | Mapping[str, float], *, layers: Iterable[str] | None = None
+) -> dict[str, Tensor]:
+    """`magnitude_mask` of each layer by itself: the same sparsity for all, or a mapping from layer to sparsity.
+
+    With a mapping only the layers that it names get a mask, and ``layers`` must be left out. Raises ``ValueError``
+    naming the layer that would be emptied.
+    """
+    if isinstance(sparsity, Mapping):
+        if layers is not None:
+            raise ValueError("a mapping of sparsities already names the layers: leave layers=... out")
+        weights = prunable_weights(model, sparsity)
+        shares = dict(zip(weights, sparsity.values(), strict=True))
+    else:
+        weights = prunable_weights(model, layers)
+        shares = dict.fromkeys(weights, sparsity)
+    masks = {name: magnitude_mask(weight, shares[name]) for name, weight in weights.items()}
+    for name, mask in masks.items():
+        check_not_emptied(name, mask)
+    return masks
+
+
+def taylor_scores(
+    model: nn.Module, batch_loss: Callable[[], Tensor], *, layers: Iterable[str] | None = None
+) -> dict[str, Tensor]:
+    """How much the loss would change without each weight, to first order and squared: (w · dL/dw)².
+
+    ``batch_loss()`` runs the model on a batch and returns the 0-d loss; it is called once, in eval mode, so that
+    dropout and batch norm stay quiet. For several batches add up their scores. Gradients, modes and buffers are
+    left as they were. Raises ``ValueError`` naming a layer that is frozen or that the loss does not depend on.
+
+    Source: Molchanov, Mallya, Tyree, Frosio, Kautz 2019, arXiv:1906.10771, first-order criterion. Differs from the
+    authors' code: a score for every weight, not for a filter.
+    """
+    chosen = places(model, layers)
+    for name, place in chosen.items():
+        if not place.stored.requires_grad:
+            raise ValueError(f"layer {name!r} is frozen: call requires_grad_(True) on it or leave it out")
+    with in_eval_mode(model), torch.enable_grad():
+        loss = batch_loss()
+        gradients = torch.autograd.grad(loss, [place.stored for place in chosen.values()], allow_unused=True)
+    scores = {}
+    for (name, place), gradient in zip(chosen.items(), gradients, strict=True):
+        if gradient is None:
+            raise ValueError(f"the loss does not depend on layer {name!r}: leave it out, or look at batch_loss")
+        scores[name] = (place.effective.detach() * gradient).square()
+    return scores
+
+
+def sparsity(model_or_masks: nn.Module | Mapping[str, Tensor], *, layers: Iterable[str] | None = None) -> float:
+    """Share of zeros among the prunable weights, or of pruned ones in a mapping of masks."""
+    pruned = _pruned(model_or_masks, layers).values()
+    return sum(int(zeros.sum()) for zeros in pruned) / sum(zeros.numel() for zeros in pruned)
+
+
+def layer_sparsities(
+    model_or_masks: nn.Module | Mapping[str, Tensor], *, layers: Iterable[str] | None = None
+) -> dict[str, float]:
+    """`sparsity` of each layer by its name."""
+    return {name: int(zeros.sum()) / zeros.numel() for name, zeros in _pruned(model_or_masks, layers).items()}
+
+
+def polynomial_sparsity(
+    progress: float, *, final: float, initial: float = 0.0, begin: float = 0.0, end: float = 1.0
+) -> float:
+    """Sparsity to prune to when the share ``progress`` of training is done: fast at first, then ever slower.
+
+    final + (initial - final) · (1 - (progress - begin) / (end - begin))³ between ``begin`` and ``end``, which are
+    shares of training; ``initial`` before, ``final`` after. All lie in [0, 1], sparsities below 1.
+
+    Source: Zhu, Gupta 2017, arXiv:1710.01878, equation 1.
+    """
+    check_sparsity(initial, "initial")
+    check_sparsity(final, "final")
+    if not 0.0 <= progress <= 1.0:
+        raise ValueError(f"progress must be the share of training done, in [0, 1], got {progress}")
+    if not 0.0 <= begin < end <= 1.0:
+        raise ValueError(f"need 0 <= begin < end <= 1, shares of training, got {begin} and {end}")
+    left = 1 - min(max((progress - begin) / (end - begin), 0.0), 1.0)
+    return final + (initial - final) * left**3
+
+
+def sensitivity_scan(
+    model: nn.Module,
+    measure: Callable[[nn.Module], float],
+    sparsities: Sequence[float],
+    *,
+    layers: Iterable[str] | None = None,
+) -> dict[str, list[float]]:
+    """What ``measure(model)`` gives with one layer alone pruned by magnitude, to each of ``sparsities`` in turn.
+
+    The model is in eval mode while it is measured. Weights and modes are put back exactly, even when ``measure``
+    raises; of a model that carries masks the masks stay.
+    """
+    chosen = places(model, layers)
+    masks = {
+        name: [layer_magnitude_masks(model, share, layers=[name])[name] for share in sparsities] for name in chosen
+    }
+    return {name: _measure_masked(model, place.stored, masks[name], measure) for name, place in chosen.items()}
+
+
+def _measure_masked(
+    model: nn.Module, stored: Tensor, masks: Sequence[Tensor], measure: Callable[[nn.Module], float]
+) -> list[float]:
+    before, measured = stored.detach().clone(), []
+    with in_eval_mode(model):
+        try:
+            for mask in masks:
+                with torch.no_grad():
+                    stored.copy_(before.masked_fill(~mask, 0))
+                measured.append(measure(model))
+        finally:
+            with torch.no_grad():
+                stored.copy_(before)
+    return measured
+
+
+def _keep_largest(scores: Tensor, sparsity: float) -> Tensor:
+    pruned = round(sparsity * scores.numel())
+    # a stable sort, unlike topk, settles ties by position: alike on every machine, and nested in sparsity
+    order = scores.flatten().argsort(stable=True)
+    kept = torch.ones(scores.numel(), dtype=torch.bool, device=scores.device)
+    kept[order[:pruned]] = False
+    return kept.reshape(scores.shape)
+
+
+def _pruned(model_or_masks: nn.Module | Mapping[str, Tensor], layers: Iterable[str] | None) -> dict[str, Tensor]:
+    if isinstance(model_or_masks, nn.Module):
+        return {name: weight == 0 for name, weight in prunable_weights(model_or_masks, layers).items()}
+    names = list(model_or_masks if layers is None else layers)
+    if not names or not set(names) <= set(model_or_masks):
+        raise ValueError(f"cannot count {names}: there are masks for {list(model_or_masks)}")
+    return {name: model_or_masks[name] == 0 for name in names}
