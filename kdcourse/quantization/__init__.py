@@ -1,0 +1,60 @@
+"""Quantization, from the affine map to integer networks. Ground floor: needs PyTorch and nothing else of `kdcourse`."""
+
+from .affine import (
+    QuantParams,
+    choose_qparams,
+    dequantize,
+    fake_quantize,
+    integer_range,
+    qparams_from_range,
+    quantize,
+    sqnr_db,
+)
+from .calibration import (
+    LayerRange,
+    Range,
+    calibrate,
+    entropy_range,
+    min_max_range,
+    moving_average_range,
+    mse_range,
+    percentile_range,
+)
+from .folding import fold_batchnorm
+from .integer import IntegerNetwork, fixed_point, integer_conv2d, integer_linear, integer_network, requantize
+from .mixed import bit_sensitivity, choose_bits
+from .qat import bake, fake_quantize_model, learned_step_quantize
+from .sharing import SharedWeight, kmeans_share
+
+__all__ = [
+    "IntegerNetwork",
+    "LayerRange",
+    "QuantParams",
+    "Range",
+    "SharedWeight",
+    "bake",
+    "bit_sensitivity",
+    "calibrate",
+    "choose_bits",
+    "choose_qparams",
+    "dequantize",
+    "entropy_range",
+    "fake_quantize",
+    "fake_quantize_model",
+    "fold_batchnorm",
+    "fixed_point",
+    "integer_conv2d",
+    "integer_linear",
+    "integer_network",
+    "integer_range",
+    "kmeans_share",
+    "learned_step_quantize",
+    "min_max_range",
+    "moving_average_range",
+    "mse_range",
+    "percentile_range",
+    "qparams_from_range",
+    "quantize",
+    "requantize",
+    "sqnr_db",
+]

@@ -1,0 +1,209 @@
+"""Uniform quantization: a real number r as a whole number q, with r ≈ scale · (q - zero_point).
+
+Per tensor (one scale) or per channel (one scale for each index along ``axis``); 2 to 8 bits. The range always
+includes zero, so padding and ReLU's zeros stay exact. Unless said otherwise, bad input raises ``ValueError``
+(NaN or infinity, an empty tensor, an axis out of range, bits outside 2 to 8) or ``TypeError`` (not floating point).
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class QuantParams(NamedTuple):
+    """How reals become integers in [qmin, qmax]: ``scale`` and ``zero_point`` are 0-d, or (C,) along ``axis``."""
+
+    scale: Tensor
+    zero_point: Tensor
+    bits: int
+    qmin: int
+    qmax: int
+    axis: int | None = None
+
+
+def integer_range(bits: int, *, symmetric: bool, signed: bool | None = None) -> tuple[int, int]:
+    """Smallest and largest integer: symmetric ±(2^(bits-1) - 1), affine 0 … 2^bits - 1 or, signed, half below zero.
+
+    The symmetric range leaves out -2^(bits-1), so that -r has the code -q and 2 bits are the ternary {-1, 0, 1}.
+    """
+    if not isinstance(bits, int) or not 2 <= bits <= 8:
+        raise ValueError(f"bits must be a whole number from 2 to 8, got {bits!r}")
+    if symmetric and signed is False:
+        raise ValueError("symmetric codes lie around zero: use signed=True, or symmetric=False for unsigned ones")
+    half = 2 ** (bits - 1)
+    if symmetric:
+        return 1 - half, half - 1
+    return (-half, half - 1) if signed else (0, 2 * half - 1)
+
+
+def choose_qparams(
+    tensor: Tensor, *, bits: int = 8, symmetric: bool = False, signed: bool | None = None, axis: int | None = None
+) -> QuantParams:
+    """The parameters under which no element of ``tensor`` saturates: `qparams_from_range` of its extremes.
+
+    With ``axis``, one scale for each index along that dimension (0 is the output channel of a weight).
+    """
+    check_finite("tensor", tensor)
+    if axis is None:
+        minimum, maximum = torch.aminmax(tensor.detach())
+    else:
+        axis = _positive_axis(axis, tensor)
+        channels = tensor.detach().movedim(axis, 0).flatten(1) if tensor.ndim > 1 else tensor.detach().unsqueeze(1)
+        minimum, maximum = torch.aminmax(channels, dim=1)
+    return qparams_from_range(minimum, maximum, bits=bits, symmetric=symmetric, signed=signed, axis=axis)
+
+
+def qparams_from_range(
+    minimum: Tensor | float,
+    maximum: Tensor | float,
+    *,
+    bits: int = 8,
+    symmetric: bool = False,
+    signed: bool | None = None,
+    axis: int | None = None,
+) -> QuantParams:
+    """The parameters that spread the integers over [minimum, maximum], first widened to include zero.
+
+    affine: scale = (max - min) / (qmax - qmin), zero_point = qmin - round(min / scale), clamped to [qmin, qmax];
+    symmetric: scale = max(|min|, |max|) / qmax, zero_point = 0. Both limits 0-d, or (C,) with ``axis``.
+    A range of zero width (a dead channel) has scale 1, which gives exact zeros.
+    Also raises ``ValueError`` for minimum > maximum, or limits so far apart that the scale overflows.
+
+    Source: Jacob et al. 2018, arXiv:1712.05877, sections 2.1 and 3.
+    """
+    qmin, qmax = integer_range(bits, symmetric=symmetric, signed=signed)
+    low, high = _limits(minimum, maximum, axis)
+    scale = torch.maximum(-low, high) / qmax if symmetric else (high - low) / (qmax - qmin)
+    if not torch.isfinite(scale).all():
+        raise ValueError(f"the range {low.min().item():g} to {high.max().item():g} is too wide for {scale.dtype}")
+    # below the smallest normal number 1 / scale would overflow
+    scale = torch.where(scale < torch.finfo(scale.dtype).tiny, torch.ones_like(scale), scale)
+    zero_point = torch.zeros_like(scale) if symmetric else (qmin - torch.round(low / scale)).clamp(qmin, qmax)
+    return QuantParams(scale, zero_point.to(torch.int32), bits, qmin, qmax, axis)
+
+
+def quantize(tensor: Tensor, params: QuantParams) -> Tensor:
+    """Integers clamp(round(r / scale) + zero_point, qmin, qmax), int8, or uint8 where qmin is 0.
+
+    Ties go to the even integer, and the zero point is added after rounding: before, ties would move with it.
+    """
+    check_finite("tensor", tensor)
+    _check_channels(tensor, params)
+    codes = unclamped_codes(tensor, params).clamp(params.qmin, params.qmax)
+    return codes.to(torch.uint8 if params.qmin >= 0 else torch.int8)
+
+
+def dequantize(codes: Tensor, params: QuantParams) -> Tensor:
+    """Reals scale · (q - zero_point) from integers, in the scale's floating-point type."""
+    if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
+        raise TypeError(f"codes must be integers, got {codes.dtype}")
+    _check_channels(codes, params)
+    scale, zero_point = _broadcast(params, codes.ndim)
+    return (codes.to(scale.dtype) - zero_point) * scale
+
+
+def fake_quantize(tensor: Tensor, params: QuantParams) -> Tensor:
+    """``dequantize(quantize(tensor))``: the rounding without the integers, differentiable straight through.
+
+    The gradient passes unchanged where the integer before clamping lies in [qmin, qmax], and is 0 elsewhere.
+
+    Source: Bengio, Léonard, Courville 2013, arXiv:1308.3432 (straight-through); Jacob et al. 2018,
+    arXiv:1712.05877, section 3.
+    """
+    check_finite("tensor", tensor)
+    _check_channels(tensor, params)
+    return fake_quantize_formula(tensor, params)
+
+
+def fake_quantize_formula(tensor: Tensor, params: QuantParams) -> Tensor:
+    """`fake_quantize` without its checks, for a training loop that has made them once."""
+    result: Tensor = _StraightThrough.apply(tensor, params)
+    return result
+
+
+def sqnr_db(signal: Tensor, approximation: Tensor, *, axis: int | None = None) -> Tensor:
+    """Signal-to-quantization-noise ratio 10 · log10(Σ r² / Σ (r - r̂)²) in decibels, float64.
+
+    0-d, or (C,) with ``axis``. Equal tensors give +infinity, also where both are zero; a zero signal that was not
+    kept gives -infinity. A uniform signal gains 20 · log10(2) ≈ 6.02 dB a bit.
+    """
+    check_finite("signal", signal)
+    check_finite("approximation", approximation)
+    if signal.shape != approximation.shape:
+        raise ValueError(f"shapes differ: {tuple(signal.shape)} and {tuple(approximation.shape)}")
+    power, noise = signal.double().square(), (signal.double() - approximation.double()).square()
+    if axis is None:
+        power, noise = power.sum(), noise.sum()
+    else:
+        others = [dimension for dimension in range(signal.ndim) if dimension != _positive_axis(axis, signal)]
+        power, noise = (part.sum(dim=others) if others else part for part in (power, noise))
+    return torch.where(noise == 0, torch.full_like(noise, torch.inf), 10 * torch.log10(power / noise))
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, params: QuantParams) -> Tensor:
+        codes = unclamped_codes(tensor, params)
+        ctx.save_for_backward((codes >= params.qmin) & (codes <= params.qmax))
+        scale, zero_point = _broadcast(params, tensor.ndim)
+        return (codes.clamp(params.qmin, params.qmax) - zero_point) * scale
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (inside,) = ctx.saved_tensors
+        return gradients[0] * inside, None
+
+
+def unclamped_codes(tensor: Tensor, params: QuantParams) -> Tensor:
+    """round(r / scale) + zero_point, as floating point, before saturation."""
+    scale, zero_point = _broadcast(params, tensor.ndim)
+    # times the inverse, as PyTorch does: dividing differs in the last bit, and so now and then in the integer
+    return torch.round(tensor * (1.0 / scale)) + zero_point
+
+
+def check_finite(name: str, tensor: Tensor) -> None:
+    """Raise unless ``tensor`` is a non-empty float32 or float64 tensor without NaN or infinity."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+    if tensor.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"{name} must be float32 or float64, got {tensor.dtype}: convert it first")
+    if tensor.numel() == 0:
+        raise ValueError(f"{name} is empty: shape {tuple(tensor.shape)}")
+    if not torch.isfinite(tensor).all():
+        raise ValueError(f"{name} contains NaN or infinity: look for a diverged model or a division by zero")
+
+
+def _limits(minimum: Tensor | float, maximum: Tensor | float, axis: int | None) -> tuple[Tensor, Tensor]:
+    dtype = minimum.dtype if isinstance(minimum, Tensor) else torch.float32
+    low, high = (torch.as_tensor(limit, dtype=dtype) for limit in (minimum, maximum))
+    for name, limit in (("minimum", low), ("maximum", high)):
+        check_finite(name, limit)
+    if low.shape != high.shape or low.ndim != (0 if axis is None else 1):
+        wanted = "0-d without axis" if axis is None else "(C,) with axis"
+        raise ValueError(f"minimum {tuple(low.shape)} and maximum {tuple(high.shape)} must both be {wanted}")
+    if (low > high).any():
+        raise ValueError("minimum is above maximum: were they swapped?")
+    return low.clamp(max=0), high.clamp(min=0)
+
+
+def _positive_axis(axis: int, tensor: Tensor) -> int:
+    if not -tensor.ndim <= axis < tensor.ndim:
+        raise ValueError(f"axis {axis} is out of range for a tensor of shape {tuple(tensor.shape)}")
+    return axis % tensor.ndim
+
+
+def _check_channels(tensor: Tensor, params: QuantParams) -> None:
+    if params.axis is None:
+        return
+    channels = tensor.shape[_positive_axis(params.axis, tensor)]
+    if len(params.scale) != channels:
+        raise ValueError(f"{len(params.scale)} scales for {channels} channels along axis {params.axis}: wrong axis?")
+
+
+def _broadcast(params: QuantParams, ndim: int) -> tuple[Tensor, Tensor]:
+    if params.axis is None:
+        return params.scale, params.zero_point
+    shape = [1] * ndim
+    shape[params.axis] = -1
+    return params.scale.reshape(shape), params.zero_point.reshape(shape)

@@ -1,0 +1,252 @@
+"""Inference in whole numbers: int8 weights, int32 accumulators, and a multiplication and a shift between layers.
+
+Every step from the quantized image to the last layer's result is an operation on integer tensors.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .affine import QuantParams, dequantize, quantize
+from .qat import ActivationQuantizer, weight_quantizer
+
+INT32 = torch.iinfo(torch.int32)
+
+
+class FixedPoint(NamedTuple):
+    """A positive real factor as multiplier · 2^-(31 + shift), multiplier int64 in [2^30, 2^31), shift any sign."""
+
+    multiplier: Tensor
+    shift: Tensor
+
+
+class IntegerLayer(NamedTuple):
+    """A linear or convolution layer in integers, with the ReLU after it and the flattening before it."""
+
+    name: str
+    weight: Tensor
+    """int8, (out, in) or (out, in, height, width)"""
+    bias: Tensor
+    """int32 (out,), in units of input scale · weight scale"""
+    weight_scale: Tensor
+    inputs: QuantParams
+    outputs: QuantParams | None
+    """none: the layer returns its int32 accumulators"""
+    factor: FixedPoint | None
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    flatten: bool
+    relu: bool
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerNetwork:
+    """Layers that pass integers on; calling it takes real images and returns real logits."""
+
+    layers: tuple[IntegerLayer, ...]
+
+    def run(self, codes: Tensor) -> Tensor:
+        """The last layer's integers for quantized images (uint8 or int8): uint8 codes, or int32 accumulators."""
+        wanted = torch.uint8 if self.layers[0].inputs.qmin >= 0 else torch.int8
+        if codes.dtype != wanted:
+            raise TypeError(f"the network takes {wanted} codes, got {codes.dtype}: call it for real images")
+        for layer in self.layers:
+            codes = run_layer(layer, codes)
+        return codes
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Quantize, run in integers, and give the last integers their scale."""
+        last = self.layers[-1]
+        integers = self.run(quantize(images, self.layers[0].inputs))
+        if last.outputs is not None:
+            return dequantize(integers, last.outputs)
+        scale = last.inputs.scale * last.weight_scale
+        return (integers * (scale if integers.ndim == 2 else scale.reshape(-1, 1, 1))).to(images.dtype)
+
+    def stored_bytes(self) -> int:
+        """One byte a weight, four a bias, and five for each channel's multiplier and shift."""
+        channels = sum(len(layer.bias) for layer in self.layers)
+        return sum(layer.weight.numel() for layer in self.layers) + 9 * channels
+
+
+def integer_network(model: nn.Module) -> IntegerNetwork:
+    """Turn a `fake_quantize_model` with quantized activations into whole numbers.
+
+    ``model``: an ``nn.Sequential`` of convolution, linear, ReLU, flatten, dropout and identity layers, batch norm
+    folded. Each layer's output takes the next one's input range; the last keeps its accumulators, or has its own
+    range with ``quantize_output=True``. Biases become int32 with the scale s_x · s_w and no zero point.
+    Given the same codes, a layer differs from the model's by at most one unit, and seldom (on the course's digits
+    in fewer than one of a thousand codes), for two reasons: here the bias is rounded too, and `multiply` rounds
+    twice, which lifts some values from just below a half. Through a network the units that are off add up.
+    Raises ``ValueError`` naming the layer that has no integer counterpart here.
+
+    Source: Jacob et al. 2018, arXiv:1712.05877, sections 2.2 to 2.4.
+    """
+    layers: list[IntegerLayer] = []
+    flatten = False
+    for name, module in _plain_layers(model, ""):
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            layer = _as_integers(name, module, flatten)
+            if layers:
+                layers[-1] = _connect(layers[-1], layer.inputs)
+            layers.append(layer)
+            flatten = False
+        elif isinstance(module, nn.ReLU) and layers:  # it and flattening commute
+            layers[-1] = layers[-1]._replace(relu=True)
+        elif isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) == (1, -1):
+            flatten = True
+        elif not isinstance(module, nn.Dropout | nn.Identity):
+            hint = ": fold_batchnorm() first" if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) else ""
+            raise ValueError(f"layer {name!r}, {type(module).__name__}, has no integer counterpart here{hint}")
+    if not layers or flatten:
+        raise ValueError("the model must end with a linear or convolution layer, or with a ReLU after one")
+    return IntegerNetwork(tuple(layers))
+
+
+def run_layer(layer: IntegerLayer, codes: Tensor) -> Tensor:
+    """One layer: accumulate, cut off below zero where a ReLU follows, and scale to the next layer's codes."""
+    if layer.flatten:
+        codes = codes.flatten(1)
+    zero_point = int(layer.inputs.zero_point)
+    if layer.weight.ndim == 2:
+        accumulators = integer_linear(codes, layer.weight, layer.bias, input_zero_point=zero_point)
+    else:
+        accumulators = integer_conv2d(
+            codes, layer.weight, layer.bias, input_zero_point=zero_point, stride=layer.stride, padding=layer.padding
+        )
+    if layer.relu:
+        accumulators = accumulators.clamp(min=0)
+    if layer.outputs is None or layer.factor is None:
+        return accumulators
+    return requantize(accumulators, layer.factor, layer.outputs)
+
+
+def integer_linear(
+    codes: Tensor, weight: Tensor, bias: Tensor, *, input_zero_point: int, accumulator: torch.dtype = torch.int32
+) -> Tensor:
+    """Σ_i (q_i - z) · w_ji + b_j for codes (N, in), int8 weight (out, in), int32 bias (out,): int32 (N, out).
+
+    ``accumulator`` is the type that every product and sum is kept in; a narrower one wraps around, which shows why
+    32 bits are needed: two products of 255 · 127 already exceed int16.
+    """
+    centred = codes.to(accumulator) - input_zero_point
+    return centred @ weight.to(accumulator).T + bias.to(accumulator)
+
+
+def integer_conv2d(
+    codes: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    input_zero_point: int,
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int] = (0, 0),
+    accumulator: torch.dtype = torch.int32,
+) -> Tensor:
+    """Convolution of codes (N, in, H, W) as `integer_linear` of every patch: int32 (N, out, H', W').
+
+    The border is padded with the zero point, the code of the real number 0.
+    """
+    vertical, horizontal = padding
+    padded = F.pad(codes, (horizontal, horizontal, vertical, vertical), value=input_zero_point)
+    outputs, _, height, width = weight.shape
+    # (N, in, H', W', height, width) -> (N, H', W', in · height · width)
+    patches = padded.unfold(2, height, stride[0]).unfold(3, width, stride[1]).permute(0, 2, 3, 1, 4, 5).flatten(3)
+    flat = integer_linear(
+        patches.flatten(0, 2), weight.flatten(1), bias, input_zero_point=input_zero_point, accumulator=accumulator
+    )
+    return flat.reshape(*patches.shape[:3], outputs).permute(0, 3, 1, 2)
+
+
+def fixed_point(factor: Tensor | float) -> FixedPoint:
+    """A positive factor below 2^31 with a 31-bit multiplier: factor ≈ multiplier · 2^-(31 + shift), right to 2^-31.
+
+    Source: Jacob et al. 2018, arXiv:1712.05877, equation 6, M = 2^-n · M0 with M0 in [0.5, 1).
+    """
+    factor = torch.as_tensor(factor, dtype=torch.float64)
+    if not ((factor > 0) & (factor < 2**31)).all():
+        raise ValueError(f"factors must lie between 0 and 2^31, got {factor.min().item():g} to {factor.max().item():g}")
+    mantissa, exponent = torch.frexp(factor)
+    multiplier = torch.round(mantissa * 2**31).to(torch.int64)
+    full = multiplier == 2**31  # a mantissa a hair below 1
+    return FixedPoint(torch.where(full, multiplier // 2, multiplier), -exponent.long() - full.long())
+
+
+def multiply(integers: Tensor, factor: FixedPoint) -> Tensor:
+    """The integers (N, C, …) times the factor, 0-d or (C,), rounded to int64, in integer arithmetic alone.
+
+    Two roundings, as in gemmlowp: the product's upper 31 bits with half up, then the right shift with half away
+    from zero. A factor above 1 shifts left first, and saturates at int32.
+    """
+    shape = [-1] + [1] * (integers.ndim - 2) if factor.multiplier.ndim else []
+    multiplier, shift = factor.multiplier.reshape(shape), factor.shift.reshape(shape)
+    shifted = (integers.long() << (-shift).clamp(min=0)).clamp(INT32.min, INT32.max)
+    high = (shifted * multiplier + 2**30) >> 31
+    right = shift.clamp(0, 62)
+    half = (torch.ones_like(right) << right) >> 1  # 0 where there is nothing to shift
+    return (high + half - ((high < 0) & (right > 0)).long()) >> right
+
+
+def requantize(accumulators: Tensor, factor: FixedPoint, outputs: QuantParams) -> Tensor:
+    """int32 accumulators to the next layer's codes: multiply, add the zero point, saturate."""
+    codes = (multiply(accumulators, factor) + int(outputs.zero_point)).clamp(outputs.qmin, outputs.qmax)
+    return codes.to(torch.uint8 if outputs.qmin >= 0 else torch.int8)
+
+
+def _plain_layers(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
+    if not isinstance(module, nn.Sequential):
+        yield path, module
+        return
+    for name, child in module.named_children():
+        yield from _plain_layers(child, f"{path}.{name}" if path else name)
+
+
+@torch.no_grad()
+def _as_integers(name: str, layer: nn.Linear | nn.Conv2d, flatten: bool) -> IntegerLayer:
+    quantizer = weight_quantizer(layer)
+    arriving, leaving = (getattr(layer, f"{end}_quantizer", None) for end in ("input", "output"))
+    if quantizer is None or not isinstance(arriving, ActivationQuantizer):
+        raise ValueError(f"layer {name!r} has real weights or inputs: fake_quantize_model(…, activation_bits=8) first")
+    stride, padding = (1, 1), (0, 0)
+    if isinstance(layer, nn.Conv2d):
+        stride, padding = _geometry(name, layer)
+    inputs, params = arriving.qparams(), quantizer.qparams(layer.weight)
+    codes, scale, bias = _fit_bias(
+        quantize(layer.weight, params), params.scale.double(), layer.bias, inputs.scale.double()
+    )
+    converted = IntegerLayer(name, codes, bias, scale, inputs, None, None, stride, padding, flatten=flatten, relu=False)
+    return _connect(converted, leaving.qparams()) if isinstance(leaving, ActivationQuantizer) else converted
+
+
+def _fit_bias(codes: Tensor, scale: Tensor, bias: Tensor | None, input_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Weight codes, a scale for each channel, and the int32 bias, where the scales may be changed for the bias.
+
+    A dead channel's scale is arbitrary and takes the largest of the others, so that its bias keeps their
+    precision. A channel of weights so small that its bias would leave int32 has its scale raised until it fits.
+    """
+    scale = scale.expand(len(codes))
+    alive = codes.flatten(1).any(dim=1)
+    if alive.any():
+        scale = torch.where(alive, scale, scale[alive].max())
+    if bias is None:
+        return codes, scale, torch.zeros(len(codes), dtype=torch.int32)
+    raised = torch.maximum(scale, bias.double().abs() / (input_scale * 2**30))
+    shrunk = codes * (scale / raised).reshape(-1, *[1] * (codes.ndim - 1))
+    whole = torch.round(bias.double() / (input_scale * raised))
+    return torch.round(shrunk).to(torch.int8), raised, whole.to(torch.int32)
+
+
+def _connect(layer: IntegerLayer, outputs: QuantParams) -> IntegerLayer:
+    """The layer with its accumulators brought to ``outputs``, by the factor s_x · s_w / s_y of each channel."""
+    real = layer.inputs.scale.double() * layer.weight_scale / outputs.scale.double()
+    return layer._replace(outputs=outputs, factor=fixed_point(real))
+
+
+def _geometry(name: str, layer: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
+    if layer.groups != 1 or layer.dilation != (1, 1) or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+        raise ValueError(f"layer {name!r}: only convolutions without groups or dilation, padded by a number of zeros")
+    return cast(tuple[int, int], layer.stride), cast(tuple[int, int], layer.padding)
