@@ -4,15 +4,20 @@ Sliders take the keyboard (Tab to reach one, arrow keys to move it). The picture
 nothing but ipywidgets' basic controls is needed.
 """
 
+import copy
 import math
 from collections.abc import Callable
 
 import ipywidgets
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import plots
-from .metrics import entropy
+from .data import Split
+from .metrics import accuracy, entropy
+from .pruning import apply_masks, global_magnitude_masks, prunable_weights
+from .quantization import dequantize, fake_quantize, qparams_from_range, sqnr_db
+from .training import predict
 
 WIDE = ipywidgets.Layout(width="420px")
 Draw = Callable[..., tuple[str, str]]
@@ -53,6 +58,43 @@ def explore_kl(grid: Tensor, target: Tensor) -> ipywidgets.VBox:
         ), says
 
     return _explorer(draw, mean=mean, width=width)
+
+
+def explore_threshold(network: nn.Module, split: Split) -> ipywidgets.VBox:
+    """A slider for the share of weights pruned; where the threshold lies, and the accuracy on ``split`` then."""
+    share = ipywidgets.FloatSlider(0.5, min=0.0, max=0.99, step=0.01, description="pruned", layout=WIDE)
+    weights = {name: weight.detach() for name, weight in prunable_weights(network).items()}
+    sizes = torch.cat([weight.flatten() for weight in weights.values()]).abs()
+
+    def draw(share: float) -> tuple[str, str]:
+        pruned = copy.deepcopy(network)
+        apply_masks(pruned, global_magnitude_masks(network, share))
+        threshold = sizes.kthvalue(max(1, round(share * len(sizes)))).values.item() if share else 0.0
+        right = accuracy(predict(pruned, split.images), split.labels)
+        says = f"{share:.0%} pruned, threshold {threshold:.3f}: accuracy {right:.3f}"
+        figure, axis = plots.axes_grid(width=5.2, height=2.6, fast=True)
+        plots.weight_histogram(axis, weights, threshold=threshold)
+        return plots.picture(figure, f"Weights by size, with the threshold. {says}", resolution=1), says
+
+    return _explorer(draw, share=share)
+
+
+def explore_grid(values: Tensor) -> ipywidgets.VBox:
+    """Sliders for bits and range over a symmetric grid; where the ``values`` (any shape) fall, and what it costs."""
+    reach = values.detach().abs().max().item()
+    bits = ipywidgets.IntSlider(4, min=2, max=8, description="bits", layout=WIDE)
+    share = ipywidgets.FloatSlider(1.0, min=0.05, max=1.0, step=0.05, description="range", layout=WIDE)
+
+    def draw(bits: int, share: float) -> tuple[str, str]:
+        params = qparams_from_range(-share * reach, share * reach, bits=bits, symmetric=True)
+        decibels = sqnr_db(values.detach(), fake_quantize(values.detach(), params)).item()
+        outside = (values.detach().abs() > share * reach).double().mean().item()
+        says = f"{bits} bits, range ±{share * reach:.3f}: {decibels:.2f} dB, {outside:.1%} clipped"
+        figure, axis = plots.axes_grid(width=5.2, height=2.6, fast=True)
+        plots.grid_histogram(axis, values, levels=dequantize(torch.arange(params.qmin, params.qmax + 1), params))
+        return plots.picture(figure, f"Values and the grid they are rounded to. {says}", resolution=1), says
+
+    return _explorer(draw, bits=bits, share=share)
 
 
 def normal(grid: Tensor, mean: float, width: float) -> Tensor:

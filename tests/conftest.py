@@ -9,4 +9,4 @@ def pytest_terminal_summary(terminalreporter):
     for path in NOTEBOOKS:
         printing = [cell for cell in code_cells(nbformat.read(path, as_version=4)) if cell.outputs]
         held = sum(map(compared, printing))
-        terminalreporter.line(f"{path.stem:<34} {held:>3} of {len(printing):>3}  {held / len(printing):4.0%}")
+        terminalreporter.line(f"{path.stem:<34} {held:>3} of {len(printing):>3}  {held / max(1, len(printing)):4.0%}")

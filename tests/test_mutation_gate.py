@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 import test_losses
 import test_metrics
+import test_pruning
 import test_training
 
 from kdcourse import training
 from kdcourse.exercises import exercises
 
-TESTS_OF = {"kdcourse.losses": test_losses, "kdcourse.metrics": test_metrics}
+TESTS_OF = {"kdcourse.losses": test_losses, "kdcourse.metrics": test_metrics, "kdcourse.pruning": test_pruning}
 MUTANTS = [(e, m) for e in exercises.values() for m in e.misconceptions if m.replaces]
 
 
@@ -101,7 +102,7 @@ def test_every_variant_of_a_function_under_test_is_here():
     assert {m.replaces for _, m in MUTANTS} >= {
         "kdcourse.losses.kd_loss", "kdcourse.losses.distillation_loss", "kdcourse.losses.logit_mse_loss",
         "kdcourse.losses.reverse_kd_loss", "kdcourse.metrics.entropy", "kdcourse.metrics.accuracy",
-        "kdcourse.metrics.expected_calibration_error",
+        "kdcourse.metrics.expected_calibration_error", "kdcourse.pruning.magnitude_mask",
     }  # fmt: skip
 
 

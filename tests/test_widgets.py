@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from kdcourse import widgets
+from kdcourse.data import Split
+from kdcourse.models import mlp
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +65,48 @@ def test_kl_explorer_gives_both_directions():
     # closed form for two normal distributions: ln(s_q / s_p) + (s_p² + d²) / 2 s_q² - 1/2
     assert forward == pytest.approx(np.log(2) + (1 + 1) / 8 - 0.5, abs=1e-3)
     assert reverse == pytest.approx(-np.log(2) + (4 + 1) / 2 - 0.5, abs=1e-3)
+
+
+def test_threshold_explorer_gives_the_accuracy_of_the_pruned_network():
+    network, digits = mlp((8,), seed=0), Split(torch.rand(50, 1, 28, 28), torch.arange(50) % 10)
+    explorer = widgets.explore_threshold(network, digits)
+    sliders, says, _ = parts(explorer)
+    sizes = np.sort(
+        np.concatenate(
+            [network[1].weight.detach().abs().numpy().ravel(), network[3].weight.detach().abs().numpy().ravel()]
+        )
+    )
+    for share in (0.3, 0.9):
+        sliders["pruned"].value = share
+        threshold, right = numbers(says)
+        expected = sizes[round(share * len(sizes)) - 1]
+        hidden = np.maximum(
+            digits.images.flatten(1).numpy() @ cut(network[1], expected).T + network[1].bias.detach().numpy(), 0
+        )
+        named = (hidden @ cut(network[3], expected).T + network[3].bias.detach().numpy()).argmax(axis=1)
+        assert threshold == pytest.approx(expected, abs=6e-4)
+        assert right == pytest.approx((named == digits.labels.numpy()).mean(), abs=6e-4)
+
+
+def test_grid_explorer_gives_the_noise_and_what_is_clipped():
+    values = torch.linspace(-1, 1, 2001, dtype=torch.float64)
+    explorer = widgets.explore_grid(values)
+    sliders, says, _ = parts(explorer)
+    for bits, share in ((3, 1.0), (6, 0.5)):
+        sliders["bits"].value, sliders["range"].value = bits, share
+        top = 2 ** (bits - 1) - 1
+        step = share / top
+        rounded = np.clip(np.round(values.numpy() / step), -top, top) * step
+        expected = 10 * np.log10((values.numpy() ** 2).sum() / ((values.numpy() - rounded) ** 2).sum())
+        reach, decibels, outside = numbers(says)
+        assert reach == pytest.approx(share)
+        assert decibels == pytest.approx(expected, abs=0.02)
+        assert outside == pytest.approx(100 * (1 - share), abs=0.1)
+
+
+def cut(layer, threshold):
+    weight = layer.weight.detach().numpy()
+    return np.where(np.abs(weight) > threshold, weight, 0)
 
 
 def test_normal_is_a_density_on_its_grid():

@@ -8,7 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import notebook_00, notebook_01, notebook_02, notebook_03, notebook_04, notebook_10, records
+from . import (
+    notebook_00,
+    notebook_01,
+    notebook_02,
+    notebook_03,
+    notebook_04,
+    notebook_05,
+    notebook_06,
+    notebook_07,
+    notebook_08,
+    notebook_10,
+    records,
+)
 from .checking import Verdict, WrongAnswer, grading, judge, report
 from .core import Case, Exercise, Misconception
 from .questions import QUESTIONS, Question, show
@@ -16,7 +28,18 @@ from .showing import solution_source
 
 exercises: dict[str, Exercise] = {
     exercise.id: exercise
-    for module in (notebook_00, notebook_01, notebook_02, notebook_03, notebook_04, notebook_10)
+    for module in (
+        notebook_00,
+        notebook_01,
+        notebook_02,
+        notebook_03,
+        notebook_04,
+        notebook_05,
+        notebook_06,
+        notebook_07,
+        notebook_08,
+        notebook_10,
+    )
     for exercise in module.EXERCISES
 }
 """every exercise by its id, in the order of the course"""

@@ -198,6 +198,105 @@ QUESTIONS = (
         ),
     ),
     Question(
+        "05.a",
+        "Nine tenths of a layer's weights are set to zero. They are stored as before, 32 bits each. The file is now …",
+        (
+            Choice("a tenth of the size", "Only if the zeros are not stored. Then their places must be."),
+            Choice("as large as before", "A zero takes 32 bits, like any other number.", right=True),
+            Choice("a little over a tenth: the places are stored, too", "Nothing has been told to store places."),
+        ),
+    ),
+    Question(
+        "05.b",
+        "Adam has run for a while. Then weights are zeroed, and from now on their gradients, too. The weights …",
+        (
+            Choice("stay zero", "Adam moves by its average of past gradients, and that is not zero."),
+            Choice("come back", "Adam's average of past gradients moves them on.", right=True),
+            Choice("come back only with weight decay", "Decay multiplies: zero stays zero."),
+        ),
+    ),
+    Question(
+        "05.c",
+        "A ticket learns as well as the dense network. Which control shows that its starting values are the reason?",
+        (
+            Choice("The same mask with other starting values", "Only the values differ.", right=True),
+            Choice("A random mask with the same starting values", "That tests the mask."),
+            Choice("The dense network with the same starting values", "That is what it is compared with already."),
+        ),
+    ),
+    Question(
+        "06.a",
+        "Every layer keeps half of its channels. A convolution in the middle keeps which share of its work?",
+        (
+            Choice("a half", "Half of the filters, but each filter's inputs are halved as well."),
+            Choice("a quarter", "Half of the filters times half of each filter's inputs.", right=True),
+            Choice("an eighth", "Height and width of the picture have not changed."),
+        ),
+    ),
+    Question(
+        "06.b",
+        "In train mode, one filter before a batch norm is multiplied by 10. Its channel after the norm is …",
+        (
+            Choice("ten times as large", "The norm divides by the standard deviation, which has grown tenfold, too."),
+            Choice("a tenth", "The norm divides by ten what has been multiplied by ten."),
+            Choice("what it was", "So the size of such a filter says nothing of its weight in the net.", right=True),
+        ),
+    ),
+    Question(
+        "06.c",
+        "A pruned network, trained on for 15 epochs, beats one of its size trained 15 epochs from scratch. It shows …",
+        (
+            Choice("that pruning finds better networks", "It had the large network's epochs behind it as well."),
+            Choice("little: the other had fewer epochs", "Give it all the epochs of both stages.", right=True),
+            Choice("that small networks cannot be trained", "It was not given the time."),
+        ),
+    ),
+    Question(
+        "07.a",
+        "A grid in 8 bits over the range from 0.3 to 1.0 is finer than one from 0 to 1.0. What speaks against it?",
+        (
+            Choice("Nothing, where no value lies below 0.3", "Padding and ReLU bring zeros, whatever the range says."),
+            Choice("Zero has no code on it", "All zeros would come back as 0.3, all wrong the same way.", right=True),
+            Choice("Its scale is no power of two", "Nor is the other one's, and nobody needs it."),
+        ),
+    ),
+    Question(
+        "07.b",
+        "A weight lies beyond the end of the grid. Which gradient does it get, straight through?",
+        (
+            Choice("The gradient of its rounded value", "That is for weights inside the grid."),
+            Choice("Zero: more or less makes no difference", "It is clipped to the end in any case.", right=True),
+            Choice("Zero, like every rounded weight", "That is rounding's true derivative; then nothing would learn."),
+        ),
+    ),
+    Question(
+        "08.a",
+        "A convolution on codes pads its border. The code of the real number 0 is 33. What goes into the border?",
+        (
+            Choice("0", "Code 0 stands for s · (0 - 33), a negative number: a dark frame around the image."),
+            Choice("33", "Padding means the real number 0, and its code is the zero point.", right=True),
+            Choice("Anything: the bias corrects it", "The bias is one number a channel; borders meet other weights."),
+        ),
+    ),
+    Question(
+        "08.b",
+        "Every weight shrinks from four bytes to one. Why is the teacher's int8 file not four times smaller?",
+        (
+            Choice("Activations are stored, too", "They exist only while it runs; the file holds only their scales."),
+            Choice("Graph, names, scales and 32-bit biases do not shrink", "With few weights they count.", right=True),
+            Choice("The weights are stored as floats and rounded on loading", "They are stored as int8."),
+        ),
+    ),
+    Question(
+        "08.c",
+        "Eager PyTorch in float takes 12 ms, onnxruntime in float 6 ms, in int8 4 ms. What does int8 bring?",
+        (
+            Choice("3 times", "12 / 4 changes runtime and numbers at once."),
+            Choice("2 times", "12 / 6 is what the runtime brings, without any int8."),
+            Choice("1.5 times", "6 / 4: the same runtime, only the numbers differ.", right=True),
+        ),
+    ),
+    Question(
         "10.a",
         "The distillation loss of two identical networks comes out as −2.1. Which cause fits?",
         (
