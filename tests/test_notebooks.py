@@ -140,7 +140,7 @@ def altered(notebook):
     for place, cell in enumerate(notebook.cells):
         if cell.cell_type == "code" and compared(cell) and "text" in cell.outputs[0]:
             cut = nbformat.from_dict({**notebook, "cells": notebook.cells[: place + 1]})
-            cut.cells[-1].outputs[0].text = cell.outputs[0].text.replace("✔", "✘", 1).replace("[", "(", 1)
+            cut.cells[-1].outputs[0].text = "#" + cell.outputs[0].text[1:]
             return cut
     raise AssertionError("the notebook prints nothing that is compared")
 
