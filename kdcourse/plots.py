@@ -70,8 +70,7 @@ def curves(
 ) -> Axes:
     """One line a run, told apart by colour and by dash; six at most."""
     styles = list(zip((BLUE, RED, GREEN, PURPLE, ORANGE, BLACK), ("-", "--", "-.", ":", "-", "--"), strict=True))
-    if len(runs) > len(styles):
-        raise ValueError(f"at most {len(styles)} runs can be told apart in one figure, got {len(runs)}")
+    _check_count("runs", runs, len(styles))
     for (name, values), (colour, dash) in zip(runs.items(), styles, strict=False):
         axis.plot(range(1, len(values) + 1), values, dash, color=colour, label=name)
     axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
@@ -165,6 +164,7 @@ def two_peaks(axis: Axes, grid: Tensor, target: Tensor, fits: dict[str, Tensor])
 
 def weight_histogram(axis: Axes, weights: Mapping[str, Tensor], *, threshold: float, bins: int = 81) -> Axes:
     """How often each weight's value occurs, a line a layer, on a logarithmic scale; what lies in the band is pruned."""
+    _check_count("layers", weights, 4)
     reach = max(weight.abs().max().item() for weight in weights.values())
     styles = zip((BLUE, RED, GREEN, PURPLE), ("-", "--", "-.", ":"), strict=True)
     for (name, weight), (colour, dash) in zip(weights.items(), styles, strict=False):
@@ -186,6 +186,7 @@ def arms_over(
     ylabel: str,
 ) -> Axes:
     """For each arm a line through the means over its seeds at ``places`` (K values of S seeds each), and every seed."""
+    _check_count("arms", arms, 5)
     styles = zip((BLUE, RED, GREEN, PURPLE, ORANGE), ("o-", "s--", "^-.", "D:", "v-"), strict=True)
     for (name, values), (colour, style) in zip(arms.items(), styles, strict=False):
         means = [sum(seeds) / len(seeds) for seeds in values]
@@ -256,3 +257,8 @@ def grid_histogram(axis: Axes, values: Tensor, *, levels: Tensor, bins: int = 12
     axis.plot(levels.tolist(), [0.0] * len(levels), "|", color=RED, markersize=14)
     axis.set(title=f"{len(levels)} levels", xlabel="value", ylabel="count")
     return axis
+
+
+def _check_count(what: str, things: Mapping[str, Any], most: int) -> None:
+    if len(things) > most:
+        raise ValueError(f"at most {most} {what} can be told apart in one figure, got {len(things)}")

@@ -302,3 +302,10 @@ def test_grid_histogram_counts_the_values_and_marks_every_level_on_the_axis(axis
     assert (list(ticks.get_xdata()), set(ticks.get_ydata())) == (levels.tolist(), {0.0})
     assert (ticks.get_marker(), ticks.get_linestyle()) == ("|", "None")
     assert _lettering(axis) == ("5 levels", "value", "count")
+
+
+def test_more_than_can_be_told_apart_is_refused(axis):
+    with pytest.raises(ValueError, match="at most 5 arms can be told apart in one figure, got 6"):
+        plots.arms_over(axis, [1], {str(n): [[1.0]] for n in range(6)}, title="t", xlabel="x", ylabel="y")
+    with pytest.raises(ValueError, match="at most 4 layers"):
+        plots.weight_histogram(axis, {str(n): torch.ones(3) for n in range(5)}, threshold=0.1)
