@@ -9,7 +9,7 @@ ONE_THREAD := OMP_NUM_THREADS=1
 PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -n auto --dist loadfile --nbval --nbval-current-env \
 	--nbval-cell-timeout=300 --nbval-sanitize-with=tests/sanitize.cfg
 
-.PHONY: lab test slow check notebooks results requirements bench release classroom clean
+.PHONY: lab test slow check notebooks results requirements bench release classroom browser clean
 
 $(READY): requirements.txt pyproject.toml .ci/setup
 	@sh .ci/setup "$(PYTHON)" "$(VENV)"
@@ -47,6 +47,14 @@ release: $(VENV)/.classroom
 
 classroom: $(VENV)/.classroom
 	$(ONE_THREAD) $(BIN)/python -m pytest tests/test_classroom.py
+
+$(VENV)/.browser: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt --editable '.[browser]'
+	@touch $@
+
+# one process, so that each notebook runs once
+browser: $(VENV)/.browser
+	KDCOURSE_BROWSER=1 $(ONE_THREAD) $(BIN)/python -m pytest tests/browser
 
 # torch pins its own CUDA packages, so they stay out: a CPU-only torch must not pull them in
 requirements: $(READY)
