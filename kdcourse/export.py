@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from .files import replacing
+from .training import frozen
 
 StrPath = str | os.PathLike[str]
 
@@ -41,7 +42,7 @@ def to_onnx(model: nn.Module, path: StrPath, example: Tensor, *, opset: int = 20
     _import("onnxscript")
     if example.ndim == 0 or len(example) == 0:
         raise ValueError(f"example must be a batch of at least one input, got shape {tuple(example.shape)}")
-    with _in_eval_mode(model), _quiet():
+    with frozen(model), _quiet():
         try:
             exported = _export(model, example, opset)
         except Exception as error:  # the exporter raises many kinds
@@ -99,8 +100,7 @@ def session(path: StrPath, *, threads: int = 1) -> Callable[[Tensor], Tensor]:
     Raises ``FileNotFoundError``, or ``ValueError`` when the file is damaged.
     """
     onnxruntime = _import("onnxruntime")
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no ONNX file at {path}: to_onnx() writes one")
+    _check_is_file(path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -207,10 +207,14 @@ def _head(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def _input_name(path: StrPath) -> str:
-    onnx = _import("onnx")
+def _check_is_file(path: StrPath) -> None:
     if not Path(path).is_file():
         raise FileNotFoundError(f"no ONNX file at {path}: to_onnx() writes one")
+
+
+def _input_name(path: StrPath) -> str:
+    onnx = _import("onnx")
+    _check_is_file(path)
     try:
         return str(onnx.load(os.fspath(path)).graph.input[0].name)
     except Exception as error:
@@ -225,17 +229,6 @@ def _batch_reader(name: str, batches: Iterable[Tensor]) -> Any:
     base = _import("onnxruntime.quantization").CalibrationDataReader
     left = iter(arrays)
     return type("BatchReader", (base,), {"get_next": lambda self: next(left, None)})()
-
-
-@contextlib.contextmanager
-def _in_eval_mode(model: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 ``python notebooks/execute.py notebooks/00_start_here.ipynb …``; a notebook that raises is left as it was.
 """
 
-import os
 import re
 import sys
 import time
@@ -13,6 +12,7 @@ import nbformat
 from nbclient import NotebookClient
 
 from kdcourse.exercises import exercises
+from kdcourse.files import replacing
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 STORED_METADATA = {
@@ -32,9 +32,8 @@ def execute(path: Path) -> float:
     ).execute()
     seconds = time.perf_counter() - start
     normalise(notebook)
-    temporary = path.with_suffix(".part")
-    nbformat.write(notebook, temporary)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        nbformat.write(notebook, temporary)
     return seconds
 
 

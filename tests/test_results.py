@@ -37,6 +37,20 @@ def test_a_finished_record_is_not_measured_again(tmp_path):
     assert store.find(stored, {"seed": 2}) is None
 
 
+def test_all_keys_are_measured_in_their_order_and_only_once(tmp_path):
+    path, measured = tmp_path / "job.json", []
+
+    def measure(arm: str, seed: int) -> store.Record:
+        measured.append((arm, seed))
+        return {"errors": 10 * seed}
+
+    keys = [{"arm": arm, "seed": seed} for seed in (0, 1) for arm in ("alone", "taught")]
+    store.resume_all(path, keys[:3], measure, recipe=RECIPE)
+    store.resume_all(path, keys, measure, recipe=RECIPE)
+    assert measured == [("alone", 0), ("taught", 0), ("alone", 1), ("taught", 1)]
+    assert [record["errors"] for record in store.load(path)["records"]] == [0, 0, 10, 10]
+
+
 def test_a_failed_measurement_stores_nothing(tmp_path):
     path = tmp_path / "job.json"
     store.resume(path, {"seed": 0}, lambda: {"errors": 3}, recipe=RECIPE)

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from kdcourse.data import Split, data_dir, load_mnist, random_affine
 from kdcourse.losses import label_smoothing_loss
@@ -148,8 +147,8 @@ def measure_teacher(name: str) -> dict[str, float]:
 def main() -> None:
     for name in ("shipped", "hasty", "wide"):
         store.resume(RESULTS, {"teacher": name}, partial(measure_teacher, name), recipe=RECIPE)
-    for arm, seed in tqdm([(arm, seed) for arm in ARMS for seed in SEEDS], desc="distillation"):
-        store.resume(RESULTS, {"arm": arm, "seed": seed}, partial(measure, arm, seed), recipe=RECIPE)
+    keys = [{"arm": arm, "seed": seed} for arm in ARMS for seed in SEEDS]
+    store.resume_all(RESULTS, keys, measure, recipe=RECIPE)
 
 
 if __name__ == "__main__":

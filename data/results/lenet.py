@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from kdcourse.data import load_mnist
 from kdcourse.models import mlp
@@ -94,8 +93,8 @@ def measure(arm: str, seed: int) -> dict[str, Any]:
 
 def main() -> None:
     arms = ["dense", *(f"{how}, kept {kept}" for how, every in KEPT.items() for kept in every)]
-    for seed, arm in tqdm([(seed, arm) for seed in SEEDS for arm in arms], desc="lenet"):
-        store.resume(RESULTS, {"arm": arm, "seed": seed}, partial(measure, arm, seed), recipe=RECIPE)
+    keys = [{"arm": arm, "seed": seed} for seed in SEEDS for arm in arms]
+    store.resume_all(RESULTS, keys, measure, recipe=RECIPE)
 
 
 if __name__ == "__main__":

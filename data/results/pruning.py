@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from kdcourse.data import data_dir, load_mnist
 from kdcourse.metrics import accuracy, agreement
@@ -180,8 +179,8 @@ def measure(arm: str, seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    for seed, arm in tqdm([(seed, arm) for seed in SEEDS for arm in ARMS], desc="pruning"):
-        store.resume(RESULTS, {"arm": arm, "seed": seed}, partial(measure, arm, seed), recipe=RECIPE)
+    keys = [{"arm": arm, "seed": seed} for seed in SEEDS for arm in ARMS]
+    store.resume_all(RESULTS, keys, measure, recipe=RECIPE)
 
 
 if __name__ == "__main__":

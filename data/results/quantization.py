@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from kdcourse.data import load_mnist, random_affine
 from kdcourse.metrics import agreement
@@ -115,8 +114,8 @@ def measure(arm: str, seed: int) -> dict[str, Any]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    for seed, arm in tqdm([(seed, arm) for seed in SEEDS for arm in ARMS], desc="quantization"):
-        store.resume(RESULTS, {"arm": arm, "seed": seed}, partial(measure, arm, seed), recipe=RECIPE)
+    keys = [{"arm": arm, "seed": seed} for seed in SEEDS for arm in ARMS]
+    store.resume_all(RESULTS, keys, measure, recipe=RECIPE)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,12 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm.auto import tqdm
 
 import kdcourse
 from kdcourse.files import replacing
@@ -86,6 +88,14 @@ def resume(
     record["seconds"] = round(time.perf_counter() - begin, 1)
     write_json(path, {**stored, "records": [*stored["records"], record]})
     return record
+
+
+def resume_all(
+    path: str | os.PathLike[str], keys: list[Record], measure: Callable[..., Record], *, recipe: dict[str, Any]
+) -> None:
+    """`resume` every key in turn, with a bar; ``measure(**key)`` measures one."""
+    for key in tqdm(keys, desc=Path(path).stem):
+        resume(path, key, partial(measure, **key), recipe=recipe)
 
 
 def _check_same(path: str | os.PathLike[str], what: str, was: dict[str, Any], now: dict[str, Any]) -> None:
