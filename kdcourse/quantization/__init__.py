@@ -20,11 +20,20 @@ from .calibration import (
     mse_range,
     percentile_range,
 )
+from .coding import entropy_bytes, model_bytes, read_coded, write_coded
 from .folding import fold_batchnorm
 from .integer import IntegerNetwork, fixed_point, integer_conv2d, integer_linear, integer_network, requantize
 from .mixed import bit_sensitivity, choose_bits
 from .qat import bake, fake_quantize_model, learned_step_quantize
-from .sharing import SharedWeight, kmeans_share
+from .sharing import (
+    SharedWeight,
+    drop_dead_units,
+    kmeans_share,
+    load_shared,
+    renumber_units,
+    share_model,
+    shared_weights,
+)
 
 __all__ = [
     "IntegerNetwork",
@@ -38,6 +47,8 @@ __all__ = [
     "choose_bits",
     "choose_qparams",
     "dequantize",
+    "drop_dead_units",
+    "entropy_bytes",
     "entropy_range",
     "fake_quantize",
     "fake_quantize_model",
@@ -49,12 +60,19 @@ __all__ = [
     "integer_range",
     "kmeans_share",
     "learned_step_quantize",
+    "load_shared",
     "min_max_range",
+    "model_bytes",
     "moving_average_range",
     "mse_range",
     "percentile_range",
     "qparams_from_range",
     "quantize",
+    "read_coded",
+    "renumber_units",
     "requantize",
+    "share_model",
+    "shared_weights",
     "sqnr_db",
+    "write_coded",
 ]
