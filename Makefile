@@ -9,7 +9,7 @@ ONE_THREAD := OMP_NUM_THREADS=1
 PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -n auto --dist loadfile --nbval --nbval-current-env \
 	--nbval-cell-timeout=300 --nbval-sanitize-with=tests/sanitize.cfg
 
-.PHONY: lab test slow check notebooks results requirements bench release classroom browser clean
+.PHONY: lab test slow check notebooks results requirements bench release classroom browser site clean
 
 $(READY): requirements.txt pyproject.toml .ci/setup
 	@sh .ci/setup "$(PYTHON)" "$(VENV)"
@@ -55,6 +55,23 @@ $(VENV)/.browser: $(READY)
 # one process, so that each notebook runs once
 browser: $(VENV)/.browser
 	KDCOURSE_BROWSER=1 $(ONE_THREAD) $(BIN)/python -m pytest tests/browser
+
+$(VENV)/.site: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt --editable '.[site]'
+	@touch $@
+
+# MathJax for the pages and axe for their tests, exactly as locked
+build/site-npm/.ready: notebooks/site/package.json notebooks/site/package-lock.json
+	@command -v npm >/dev/null || { echo "kdcourse: the site needs npm, which brings MathJax (Debian, Ubuntu: apt install npm)." >&2; exit 1; }
+	@mkdir -p $(@D) && cp $^ $(@D) && cd $(@D) && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+# the pages are the stored outputs: no notebook is run
+site: $(VENV)/.site build/site-npm/.ready
+	@rm -rf build/site && $(ONE_THREAD) $(BIN)/python notebooks/site/stage.py
+	@$(ONE_THREAD) $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env -c notebooks/site \
+	  -d build/site-doctrees build/site-source build/site
+	@echo "build/site/index.html is the start page"
 
 # torch pins its own CUDA packages, so they stay out: a CPU-only torch must not pull them in
 requirements: $(READY)
