@@ -78,6 +78,19 @@ def load_results(name: str) -> dict[str, Any]:
     return stored
 
 
+def load_glossary() -> list[dict[str, Any]]:
+    """The course's words, sorted: ``term``, ``chinese``, ``symbol``, ``definition``, ``introduced`` and ``aliases``.
+
+    ``introduced`` is the number of the notebook that explains the word, ``aliases`` are other forms of it; Chinese
+    names that are used side by side are parted by " / ". Raises ``FileNotFoundError`` outside a checkout.
+    """
+    path = data_dir() / "glossary.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"no glossary at {path}: it comes with the course's checkout, not with the package")
+    words: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    return words
+
+
 def random_affine(
     *, degrees: float = 12.0, translate: float = 0.08, scale: float = 0.12, shear: float = 0.15
 ) -> Callable[[Tensor], Tensor]:

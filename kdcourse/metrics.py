@@ -120,6 +120,25 @@ def paired_interval(first: Sequence[float], second: Sequence[float], *, confiden
     return Interval(mean, mean - reach, mean + reach)
 
 
+def pareto_front(costs: Sequence[float], gains: Sequence[float]) -> list[int]:
+    """Indices, by rising cost, of the points that no other dominates; equal undominated points all stay.
+
+    A point dominates another if it costs no more and gains no less, and is strictly better in one of the two.
+    Raises ``ValueError`` for no points, unequally many costs and gains, or NaN, which nothing is better than.
+    """
+    if len(costs) != len(gains) or len(costs) == 0:
+        raise ValueError(f"need one gain a cost and at least one point, got {len(costs)} costs and {len(gains)} gains")
+    if any(math.isnan(value) for value in (*costs, *gains)):
+        raise ValueError("costs and gains must not be NaN: leave out the points that were not measured")
+    front: list[int] = []
+    for index in sorted(range(len(costs)), key=lambda index: (costs[index], -gains[index])):
+        last = front[-1] if front else index
+        equal = (costs[index], gains[index]) == (costs[last], gains[last])
+        if equal or gains[index] > gains[last]:
+            front.append(index)
+    return front
+
+
 def count_parameters(model: nn.Module) -> int:
     """How many numbers training may change."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

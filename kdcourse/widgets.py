@@ -1,12 +1,14 @@
-"""Explorers: a few sliders over one picture drawn by `kdcourse.plots`, and a line that says its numbers.
+"""Explorers: a few controls over one picture drawn by `kdcourse.plots`, and a line that says its numbers.
 
-Sliders take the keyboard (Tab to reach one, arrow keys to move it). The picture is an HTML image with alt text, so
-nothing but ipywidgets' basic controls is needed.
+Controls take the keyboard (Tab to reach one, arrow keys to move it, Space to tick a box). The picture is an HTML
+image with alt text, so nothing but ipywidgets' basic controls is needed.
 """
 
 import copy
+import html
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import ipywidgets
 import torch
@@ -14,13 +16,15 @@ from torch import Tensor, nn
 
 from . import plots
 from .data import Split
-from .metrics import accuracy, entropy
+from .metrics import accuracy, entropy, pareto_front
 from .pruning import apply_masks, global_magnitude_masks, prunable_weights
 from .quantization import dequantize, fake_quantize, qparams_from_range, sqnr_db
 from .training import predict
 
 WIDE = ipywidgets.Layout(width="420px")
+NARROW, ROWS = ipywidgets.Layout(width="auto"), ipywidgets.Layout(flex_flow="row wrap")
 Draw = Callable[..., tuple[str, str]]
+AXES = {"bytes": ("size (bytes)", "{:,.0f} bytes"), "milliseconds": ("latency (ms)", "{:.4g} ms")}
 
 
 def explore_temperature(images: Tensor, logits: Tensor, labels: Tensor) -> ipywidgets.VBox:
@@ -97,6 +101,44 @@ def explore_grid(values: Tensor) -> ipywidgets.VBox:
     return _explorer(draw, bits=bits, share=share)
 
 
+def explore_pareto(records: Sequence[Mapping[str, Any]]) -> ipywidgets.VBox:
+    """Controls for the cost, the seeds and the stages; accuracy against cost of ``records``, and who is undominated.
+
+    A record has "arm", "stage", "seed", "test" (share of right answers), "bytes" and "milliseconds". Without one of
+    the first four it is not a network's and left out; without one of the last two it is left out of that axis.
+    """
+    networks = [record for record in records if {"arm", "stage", "seed", "test"} <= record.keys()]
+    if not networks:
+        raise ValueError('no record has "arm", "stage", "seed" and "test"')
+    stages = list(dict.fromkeys(record["stage"] for record in networks))
+    each = [(f"seed {seed}", seed) for seed in sorted({record["seed"] for record in networks})]
+    # buttons, since JupyterLab takes a Dropdown's arrow keys for moving from cell to cell
+    cost, seeds = (
+        ipywidgets.ToggleButtons(options=options, description=name, style={"button_width": "auto"})
+        for name, options in (("cost", list(AXES)), ("seeds", [("mean of all", None), *each]))
+    )
+    boxes = {
+        f"stage {stage}": ipywidgets.Checkbox(True, description=stage, indent=False, layout=NARROW) for stage in stages
+    }
+
+    def draw(cost: str, seeds: int | None, **ticked: bool) -> tuple[str, str]:
+        chosen = [r for r in networks if ticked[f"stage {r['stage']}"] and seeds in (None, r["seed"])]
+        points = plots.pareto_points(chosen, cost=cost)
+        if not points:
+            return "", f"No network to show: tick a stage whose {cost} were measured."
+        label, unit = AXES[cost]
+        front = [points[index] for index in pareto_front([p.cost for p in points], [p.gain for p in points])]
+        best = "; ".join(f"{p.name} ({p.kind}): {p.gain:.4f} at {unit.format(p.cost)}" for p in front)
+        which = "mean of all seeds" if seeds is None else f"seed {seeds}"
+        says = f"{len(points)} network{'s' * (len(points) > 1)} shown ({which}), {len(front)} undominated: {best}"
+        figure, axis = plots.axes_grid(height=3.8, fast=True)
+        figure.subplots_adjust(left=0.13)  # accuracies have four digits
+        plots.pareto(axis, points, title=f"Accuracy against {cost}", xlabel=label, kinds=stages)
+        return plots.picture(figure, f"Networks by accuracy and {cost}. {says}", resolution=1), html.escape(says)
+
+    return _explorer(draw, cost=cost, seeds=seeds, **boxes)
+
+
 def normal(grid: Tensor, mean: float, width: float) -> Tensor:
     """Density of a normal distribution on ``grid`` (K,), scaled so that its sum over the grid is one integral."""
     density = torch.exp(-0.5 * ((grid - mean) / width) ** 2)
@@ -109,15 +151,18 @@ def divergence(p: Tensor, q: Tensor, grid: Tensor) -> float:
     return float(terms.sum() * (grid[1] - grid[0]))
 
 
-def _explorer(draw: Draw, **sliders: ipywidgets.Widget) -> ipywidgets.VBox:
-    """Redraw the picture and the line of numbers whenever a slider moves."""
+def _explorer(draw: Draw, **controls: ipywidgets.Widget) -> ipywidgets.VBox:
+    """Redraw the picture and the line of numbers whenever a control changes; boxes to tick share a row."""
     picture, says = ipywidgets.HTML(), ipywidgets.HTML()
 
     def redraw(change: object = None) -> None:
-        picture.value, text = draw(**{name: slider.value for name, slider in sliders.items()})
+        picture.value, text = draw(**{name: control.value for name, control in controls.items()})
         says.value = f"<p aria-live='polite'>{text}</p>"
 
-    for slider in sliders.values():
-        slider.observe(redraw, names="value")
+    for control in controls.values():
+        control.observe(redraw, names="value")
     redraw()
-    return ipywidgets.VBox([*sliders.values(), says, picture])
+    boxes = [control for control in controls.values() if isinstance(control, ipywidgets.Checkbox)]
+    others = [control for control in controls.values() if control not in boxes]
+    row = [ipywidgets.Box(boxes, layout=ROWS)] if boxes else []
+    return ipywidgets.VBox([*others, *row, says, picture])

@@ -21,7 +21,7 @@ import kdcourse
 from kdcourse import exercises as course
 from kdcourse import losses
 from kdcourse.exercises import checking, comparing, records, running
-from kdcourse.exercises.core import Exercise, Misconception, case
+from kdcourse.exercises.core import Exercise, Misconception, case, draw
 from kdcourse.losses import kd_loss as imported_before
 from kdcourse.metrics import paired_interval
 
@@ -257,6 +257,8 @@ def jittered(value):
         return value + noise.to(value.dtype) if value.is_floating_point() else value ^ (noise < 0.5)  # masks, indices
     if isinstance(value, tuple | list):
         return [jittered(part) for part in value]
+    if isinstance(value, str):
+        return value + str(random.random())
     return None if value is None else value + random.random()
 
 
@@ -742,3 +744,13 @@ def test_the_numbers_in_the_questions_are_right():
     assert (p * (p / q).log()).sum().item() == pytest.approx(1.76, abs=0.005)
     z = torch.tensor([5.0, 2.0, 1.0])
     assert torch.allclose((z / 4).softmax(0), ((z + 100) / 4).softmax(0))
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 6])
+def test_pruning_first_never_loses_more_than_rounding_first_and_can_lose_less(bits):
+    two_orders, gaps = course.exercises["09.4"].reference, []
+    for seed in range(50):
+        weight = draw(3, 8, seed=seed, spread=1.0) ** (1 + 2 * (seed % 2))
+        gaps += [other - one for one, other in (two_orders(weight, sparsity, bits) for sparsity in (0.1, 0.4, 0.8))]
+    assert min(gaps) >= -1e-12
+    assert max(gaps) > 1e-3

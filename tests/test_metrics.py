@@ -172,6 +172,48 @@ def test_paired_interval_refuses_what_has_no_spread_or_no_pairs(first, second):
         metrics.paired_interval(first, second)
 
 
+def undominated_by_definition(costs, gains):
+    """Every point held against every other."""
+    points = list(zip(costs, gains, strict=True))
+
+    def dominates(one, other):
+        return one[0] <= other[0] and one[1] >= other[1] and one != other
+
+    kept = [k for k, point in enumerate(points) if not any(dominates(other, point) for other in points)]
+    return sorted(kept, key=lambda k: costs[k])
+
+
+@pytest.mark.parametrize("most", [2, 5, 40])
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 40])
+def test_pareto_front_is_what_nothing_dominates(count, most):
+    random = np.random.default_rng(count * most)
+    for _ in range(60):  # few values, so that most points tie with others in one coordinate or both
+        costs, gains = random.integers(0, most, size=(2, count)).tolist()
+        assert metrics.pareto_front(costs, gains) == undominated_by_definition(costs, gains)
+
+
+def test_pareto_front_worked_by_hand():
+    # 20 kB is beaten at its own price, 30 kB by a cheaper equal; the twins at 10 kB both stay
+    costs, gains = [30, 20, 10, 40, 20, 10], [0.97, 0.96, 0.9, 0.98, 0.97, 0.9]
+    assert metrics.pareto_front(costs, gains) == [2, 5, 4, 3]
+    assert metrics.pareto_front([-1.0, 0.0], [-5.0, -math.inf]) == [0]
+
+
+@pytest.mark.parametrize(
+    ("costs", "gains", "says"),
+    [
+        ([], [], "at least one point, got 0 costs and 0 gains"),
+        ([1.0, 2.0], [0.5], "got 2 costs and 1 gains"),
+        ([1.0], [0.5, 0.6], "got 1 costs and 2 gains"),
+        ([1.0, math.nan], [0.5, 0.6], "must not be NaN"),
+        ([1.0, 2.0], [math.nan, 0.6], "must not be NaN"),
+    ],
+)
+def test_pareto_front_refuses_what_has_no_order(costs, gains, says):
+    with pytest.raises(ValueError, match=says):
+        metrics.pareto_front(costs, gains)
+
+
 def test_parameters_and_multiply_accumulates_of_conv_net_equal_the_sums_by_hand():
     # sides 28 → 14 → 7 → 4; batch norm has two numbers a channel; no biases but the last layer's
     weights = 1 * 16 * 9, 16 * 32 * 9, 32 * 48 * 9, 48 * 4 * 4 * 10

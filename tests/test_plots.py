@@ -304,6 +304,172 @@ def test_grid_histogram_counts_the_values_and_marks_every_level_on_the_axis(axis
     assert _lettering(axis) == ("5 levels", "value", "count")
 
 
+POINTS = [
+    plots.Point("big", "float", 8000.0, 0.98, seeds=[(7900.0, 0.97), (8100.0, 0.99)]),
+    plots.Point("small", "int8", 1000.0, 0.9),
+    plots.Point("middle", "int8", 2000.0, 0.96),
+    plots.Point("worse", "float", 4000.0, 0.95),
+    plots.Point("twin", "float", 2000.0, 0.96),
+]
+
+
+def _drawn(axis: Axes, hollow: bool) -> set[tuple[float, float, str]]:
+    """Cost, gain and kind of every large marker with a white or a coloured face."""
+    labels = {
+        (line.get_marker(), line.get_color()): line.get_label() for line in axis.lines if not len(line.get_xdata())
+    }
+    return {
+        (x, y, labels[line.get_marker(), line.get_color()])
+        for line in axis.lines
+        if line.get_linestyle() == "None" and line.get_marker() != "." and len(line.get_xdata())
+        if (line.get_markerfacecolor() == "white") == hollow
+        for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)
+    }
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_pareto_fills_names_and_joins_the_undominated_and_leaves_the_others_hollow(fast):
+    axis = plots.axes_grid(fast=fast)[1]
+    assert plots.pareto(axis, POINTS, title="A title", xlabel="size (bytes)") is axis
+    best = {(1000, 0.9, "int8"), (2000, 0.96, "int8"), (2000, 0.96, "float"), (8000, 0.98, "float")}
+    assert _drawn(axis, hollow=False) == best
+    assert _drawn(axis, hollow=True) == {(4000, 0.95, "float")}
+    names = sorted((text.get_text(), *text.xy) for text in axis.texts)
+    assert names == [("big", 8000, 0.98), ("middle", 2000, 0.96), ("small", 1000, 0.9), ("twin", 2000, 0.96)]
+    (stairs,) = (line for line in axis.lines if line.get_drawstyle() == "steps-post")
+    assert list(stairs.get_xdata()) == [1000, 2000, 2000, 8000]
+    assert list(stairs.get_ydata()) == [0.9, 0.96, 0.96, 0.98]
+    dots = [line for line in axis.lines if line.get_marker() == "." and len(line.get_xdata())]
+    assert [(list(dot.get_xdata()), list(dot.get_ydata())) for dot in dots] == [([7900, 8100], [0.97, 0.99])]
+    assert _legend(axis) == ["float", "int8", "undominated, filled", "dominated, hollow", "one seed"]
+    assert _lettering(axis) == ("A title", "size (bytes)", "accuracy")
+    assert axis.get_xscale() == "log"
+
+
+def _looks(axis: Axes) -> dict[str, tuple[str, str]]:
+    return {
+        line.get_label(): (line.get_marker(), line.get_color())
+        for line in axis.lines
+        if line.get_linestyle() == "None" and not line.get_label().startswith("_")
+    }
+
+
+def test_pareto_gives_a_kind_its_colour_and_marker_also_when_others_are_missing(axis):
+    kinds = [str(number) for number in range(7)]
+    points = [plots.Point(f"name {kind}", kind, 10.0 + int(kind), 0.5 + int(kind) / 100) for kind in kinds]
+    plots.pareto(axis, points, title="t", xlabel="x")
+    every = _looks(axis)
+    assert list(every) == kinds
+    assert len({marker for marker, _ in every.values()}) == len({colour for _, colour in every.values()}) == 7
+    fewer = plots.axes_grid()[1]
+    plots.pareto(fewer, points[4:6], title="t", xlabel="x", kinds=kinds, legend=False)
+    assert _looks(fewer) == {kind: every[kind] for kind in ("4", "5")}
+    assert fewer.get_legend() is None
+    with pytest.raises(ValueError, match="at most 7 kinds can be told apart in one figure, got 8"):
+        plots.pareto(axis, [*points, plots.Point("one more", "more", 1.0, 0.5)], title="t", xlabel="x")
+
+
+def test_pareto_refuses_no_points_and_costs_that_a_logarithm_cannot_show(axis):
+    with pytest.raises(ValueError, match="at least one point"):
+        plots.pareto(axis, [], title="t", xlabel="x")
+    with pytest.raises(ValueError, match="costs must be > 0"):
+        plots.pareto(axis, [*POINTS, plots.Point("free", "int8", 0.0, 0.1)], title="t", xlabel="x")
+
+
+def test_pareto_draws_failed_networks_at_the_bottom_with_their_value_and_the_others_as_without_them(axis):
+    cheap = plots.Point("cheap", "int8", 500.0, 0.08)
+    failed = [plots.Point("failed", "float", 3000.0, 0.104), plots.Point("also", "float", 3100.0, 0.3)]
+    unlucky = plots.Point("unlucky", "int8", 60_000.0, 0.97, seeds=[(60_000.0, 0.98), (60_000.0, 0.123)])
+    plots.pareto(axis, [*POINTS, cheap, *failed, unlucky], title="t", xlabel="x")
+    low, high = axis.get_ylim()
+    edge = {y for x, y, _ in _drawn(axis, hollow=False) | _drawn(axis, hollow=True) if x in (500, 3000, 3100)}
+    assert len(edge) == 1
+    assert low < edge.pop() < 0.9 <= 0.99 < high
+    assert high - low < 2 * (0.99 - 0.9), "nothing is squeezed"
+    (dots,) = (line for line in axis.lines if line.get_marker() == "." and 60_000 in line.get_xdata())
+    assert low < min(dots.get_ydata()) < 0.9
+    said = {text.get_text() for text in axis.texts}
+    assert said == {"cheap ↓ 0.08", "small", "middle", "twin", "big", "↓ 0.10–0.30", "↓ 0.12"}
+    assert _clear(axis)
+
+
+@pytest.mark.parametrize(("gap", "written"), [(0.2, {"a", "b"}), (0.05, {"a ↓ 0.80", "b"})])
+def test_pareto_takes_a_hole_wider_than_gap_for_a_failure(axis, gap, written):
+    points = [plots.Point("a", "k", 1.0, 0.8), plots.Point("b", "k", 2.0, 0.9)]
+    plots.pareto(axis, points, title="t", xlabel="x", gap=gap)
+    assert {text.get_text() for text in axis.texts} == written
+
+
+def _clear(axis: Axes) -> bool:
+    """Whether, once drawn, all writing lies in the Axes, the legend beside them, and no two texts cover each other."""
+    figure = axis.get_figure()
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in axis.texts]
+    inside = all(axis.bbox.x0 <= b.x0 and b.x1 <= axis.bbox.x1 and axis.bbox.y0 <= b.y0 and b.y1 <= axis.bbox.y1
+                 for b in boxes)  # fmt: skip
+    apart = not any(one.overlaps(other) for k, one in enumerate(boxes) for other in boxes[:k])
+    legend = axis.get_legend().get_window_extent()
+    return inside and apart and legend.x1 <= figure.bbox.x1 and legend.x0 >= axis.bbox.x1 - 1
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_names_in_a_pareto_picture_are_never_cut_and_cover_neither_one_another_nor_a_point(fast, seed):
+    generator = torch.Generator().manual_seed(seed)
+    axis = plots.axes_grid(height=3.8, fast=fast)[1]
+    costs = (10 ** (4 + 2 * torch.rand(24, generator=generator))).tolist()
+    noise = (0.002 * torch.randn(24, generator=generator)).tolist()
+    # along a flat front, so that many are undominated and lie close together
+    gains = [0.93 + 0.01 * torch.tensor(cost).log10().item() + error for cost, error in zip(costs, noise, strict=True)]
+    gains[seed] = 0.1
+    points = [
+        plots.Point(f"a network named {k}", f"kind {k % 5}", *at) for k, at in enumerate(zip(costs, gains, strict=True))
+    ]
+    plots.pareto(axis, points, title="A title", xlabel="size (bytes)")
+    front = metrics.pareto_front(costs, gains)
+    assert len(front) >= 4
+    assert _clear(axis)
+    text = [text.get_window_extent() for text in axis.texts if not text.get_text().startswith("↓")]
+    at = axis.transData.transform([(cost, gain) for cost, gain in zip(costs, gains, strict=True) if gain > 0.5])
+    assert not any(box.contains(x, y) for box in text for x, y in at)
+
+
+def test_pareto_points_are_the_means_over_the_seeds_of_the_records_that_have_this_cost():
+    records = [
+        {"arm": "a", "stage": "float", "seed": 0, "test": 0.9, "bytes": 100, "milliseconds": 1.0},
+        {"arm": "a", "stage": "float", "seed": 1, "test": 0.8, "bytes": 300, "milliseconds": None},
+        {"arm": "a", "stage": "int8", "seed": 0, "test": 0.7, "bytes": 50},
+    ]
+    seeds = [(100, 0.9), (300, 0.8)]
+    by_bytes = plots.pareto_points(records, cost="bytes")
+    assert by_bytes == [("a", "float", 200, pytest.approx(0.85), seeds), ("a", "int8", 50, 0.7, ())]
+    assert plots.pareto_points(records, cost="milliseconds") == [("a", "float", 1.0, 0.9, ())]
+    assert plots.pareto_points(records, cost="joules") == []
+
+
+def test_equal_means_are_ties_in_whatever_way_they_came_about():
+    arms = {"a": (0.1, 0.2, 0.3), "b": (0.3, 0.2, 0.1), "c": (0.2, 0.2, 0.2), "d": (0.3, 0.3, 0.0)}
+    records = [{"arm": arm, "stage": "s", "test": test, "bytes": 3} for arm, tests in arms.items() for test in tests]
+    points = plots.pareto_points(records, cost="bytes")
+    assert metrics.pareto_front([p.cost for p in points], [p.gain for p in points]) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("reach", "labels"),
+    [
+        ((0.02, 0.4), ["0.02", "0.05", "0.1", "0.2"]),
+        ((9e3, 2.1e6), ["10k", "20k", "50k", "100k", "200k", "500k", "1M", "2M"]),
+    ],
+)
+def test_costs_are_labelled_in_few_digits(axis, reach, labels):
+    points = [plots.Point("n", "k", cost, gain) for cost, gain in zip(reach, (0.8, 0.9), strict=True)]
+    plots.pareto(axis, points, title="t", xlabel="x")
+    axis.get_figure().canvas.draw()
+    low, high = axis.get_xlim()
+    shown = [tick.label1.get_text() for tick in axis.xaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+    assert [text for text in shown if text in labels] == labels
+
+
 def test_more_than_can_be_told_apart_is_refused(axis):
     with pytest.raises(ValueError, match="at most 5 arms can be told apart in one figure, got 6"):
         plots.arms_over(axis, [1], {str(n): [[1.0]] for n in range(6)}, title="t", xlabel="x", ylabel="y")

@@ -1,5 +1,6 @@
 """The stored results: a job that is killed goes on where it stopped, and what the notebooks draw from is whole."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -24,6 +25,11 @@ RECIPE = {"learning_rate": 0.1, "hidden": (4, 4)}
 
 def boom() -> store.Record:
     raise AssertionError("measured again")
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_what_is_stored_was_measured_by_the_recipe_that_stands_in_the_job(path):
+    assert store.load(path)["recipe"] == json.loads(json.dumps(importlib.import_module(path.stem).RECIPE))
 
 
 def test_a_finished_record_is_not_measured_again(tmp_path):

@@ -1,5 +1,6 @@
 """The explorers say and draw the right numbers, not only other ones, when a slider moves."""
 
+import html
 import re
 
 import numpy as np
@@ -102,6 +103,96 @@ def test_grid_explorer_gives_the_noise_and_what_is_clipped():
         assert reach == pytest.approx(share)
         assert decibels == pytest.approx(expected, abs=0.02)
         assert outside == pytest.approx(100 * (1 - share), abs=0.1)
+
+
+def record(arm, stage, seed, test, **costs):
+    return {"arm": arm, "stage": stage, "seed": seed, "test": test, "other": [1, 2]} | costs
+
+
+NETWORKS = [
+    record("dense", "float", 0, 0.97, bytes=100_000, milliseconds=2.0),
+    record("dense", "float", 1, 0.99, bytes=100_000, milliseconds=3.0),
+    record("half", "pruned", 0, 0.96, bytes=50_000, milliseconds=0.5),
+    record("half", "pruned", 1, 0.92, bytes=54_000, milliseconds=0.75),
+    record("wide", "pruned", 0, 0.95, bytes=80_000, milliseconds=0.25),
+    record("wide", "pruned", 1, 0.97, bytes=80_000, milliseconds=0.25),
+    record("half <2>", "int8", 0, 0.1, bytes=13_000),
+    record("half <2>", "int8", 1, 0.12, bytes=13_000),
+    {"arm": "half", "stage": "never run", "seed": 0, "bytes": 10},
+    {"timed": "1", "milliseconds": {"dense": [1.0, 2.0]}},
+]
+
+
+def controls(explorer):
+    """Its lists and boxes by name, its line of numbers as one reads it, and its picture."""
+    cost, seeds, boxes, says, picture = explorer.children
+    named = {control.description: control for control in (cost, seeds, *boxes.children)}
+    return named, lambda: html.unescape(re.fullmatch(r"<p aria-live='polite'>([^<>]*)</p>", says.value)[1]), picture
+
+
+def test_pareto_explorer_names_the_undominated_with_their_means_or_those_of_one_seed():
+    named, says, picture = controls(widgets.explore_pareto(NETWORKS))
+    assert list(named) == ["cost", "seeds", "float", "pruned", "int8"]
+    all_bytes = (
+        "4 networks shown (mean of all seeds), 4 undominated: half <2> (int8): 0.1100 at 13,000 bytes; half (pruned): "
+        "0.9400 at 52,000 bytes; wide (pruned): 0.9600 at 80,000 bytes; dense (float): 0.9800 at 100,000 bytes"
+    )
+    assert says() == all_bytes
+    assert f'alt="Networks by accuracy and bytes. {html.escape(all_bytes)}"' in picture.value
+    named["seeds"].value = 0
+    assert says() == (
+        "4 networks shown (seed 0), 3 undominated: half <2> (int8): 0.1000 at 13,000 bytes; half (pruned): 0.9600 at "
+        "50,000 bytes; dense (float): 0.9700 at 100,000 bytes"
+    )
+    named["cost"].value = "milliseconds"
+    assert says() == (
+        "3 networks shown (seed 0), 3 undominated: wide (pruned): 0.9500 at 0.25 ms; half (pruned): 0.9600 at 0.5 ms; "
+        "dense (float): 0.9700 at 2 ms"
+    )
+    named["seeds"].value = None
+    assert says() == (
+        "3 networks shown (mean of all seeds), 2 undominated: wide (pruned): 0.9600 at 0.25 ms; "
+        "dense (float): 0.9800 at 2.5 ms"
+    )
+
+
+def test_pareto_explorer_forgets_stages_that_are_not_ticked_and_says_so_when_none_is_left():
+    named, says, picture = controls(widgets.explore_pareto(NETWORKS))
+    named["pruned"].value = False
+    assert says() == (
+        "2 networks shown (mean of all seeds), 2 undominated: half <2> (int8): 0.1100 at 13,000 bytes; "
+        "dense (float): 0.9800 at 100,000 bytes"
+    )
+    named["float"].value = False
+    named["cost"].value = "milliseconds"  # which no int8 network has
+    assert (says(), picture.value) == ("No network to show: tick a stage whose milliseconds were measured.", "")
+    named["cost"].value = "bytes"
+    assert says().startswith("1 network shown (mean of all seeds), 1 undominated: half <2>")
+    assert "<img" in picture.value
+    named["int8"].value = False
+    assert (says(), picture.value) == ("No network to show: tick a stage whose bytes were measured.", "")
+    named["float"].value = True
+    assert says() == "1 network shown (mean of all seeds), 1 undominated: dense (float): 0.9800 at 100,000 bytes"
+
+
+def test_pareto_explorer_draws_what_it_says(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        widgets.plots, "pareto", lambda axis, points, **options: drawn.append((points, options)) or axis
+    )
+    named, _, _ = controls(widgets.explore_pareto(NETWORKS))
+    named["pruned"].value = False
+    named["cost"].value = "milliseconds"
+    assert [len(points) for points, _ in drawn] == [4, 2, 1]
+    points, options = drawn[-1]
+    assert points == [("dense", "float", 2.5, 0.98, [(2.0, 0.97), (3.0, 0.99)])]
+    assert options["kinds"] == ["float", "pruned", "int8"]
+    assert (options["title"], options["xlabel"]) == ("Accuracy against milliseconds", "latency (ms)")
+
+
+def test_pareto_explorer_refuses_records_of_something_else():
+    with pytest.raises(ValueError, match='no record has "arm", "stage", "seed" and "test"'):
+        widgets.explore_pareto(NETWORKS[-2:])
 
 
 def cut(layer, threshold):

@@ -18,13 +18,14 @@ from . import (
     notebook_06,
     notebook_07,
     notebook_08,
+    notebook_09,
     notebook_10,
     records,
 )
 from .checking import Verdict, WrongAnswer, grading, judge, report
 from .core import Case, Exercise, Misconception
 from .questions import QUESTIONS, Question, show
-from .showing import solution_source
+from .showing import glossary, solution_source
 
 exercises: dict[str, Exercise] = {
     exercise.id: exercise
@@ -38,6 +39,7 @@ exercises: dict[str, Exercise] = {
         notebook_06,
         notebook_07,
         notebook_08,
+        notebook_09,
         notebook_10,
     )
     for exercise in module.EXERCISES
@@ -124,6 +126,7 @@ __all__ = [
     "ask",
     "check",
     "exercises",
+    "glossary",
     "hint",
     "progress",
     "questions",

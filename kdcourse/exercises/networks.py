@@ -224,7 +224,7 @@ MEASURE = Exercise(
     id="04.4",
     title="measuring without a trace",
     question=(
-        "Write `my_measure(student, images, labels)`: the student's accuracy in **eval mode**. Afterwards "
+        "Write `my_measure(student, images, labels)`: the student's accuracy in *eval mode*. Afterwards "
         "every part of "
         "the student is in the mode it was in before, so that training can go on as if nothing had happened. "
         "Some parts may have been in eval mode on purpose."

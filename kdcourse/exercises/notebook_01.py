@@ -369,7 +369,7 @@ CALIBRATION = Exercise(
     id="01.4",
     title="the calibration error",
     question=(
-        "A row's **confidence** is its largest probability. Sort the rows by confidence into `bins` equal bins "
+        "A row's *confidence* is its largest probability. Sort the rows by confidence into `bins` equal bins "
         "over (0, 1]; an edge belongs to the bin below it. Write `my_calibration_error(logits, labels, *, "
         "bins=15)`: the "
         "distance of mean confidence and accuracy in each bin, averaged with the bins' shares of the rows as weights. "

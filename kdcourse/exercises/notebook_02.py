@@ -397,7 +397,7 @@ TEMPERATURE_FOR = Exercise(
     title="the temperature for an entropy",
     question=(
         "Write `my_temperature_for(logits, wanted)`: the temperature between 0.01 and 1000 at which the "
-        "**mean** entropy "
+        "*mean* entropy "
         "over the rows is `wanted` nats. Entropy rises with temperature, so halving an interval finds it. The result "
         "is a number, right to one part in a million."
     ),
@@ -498,7 +498,7 @@ SIMILARITY = Exercise(
     title="which classes are alike",
     question=(
         "Write `my_class_similarity(teacher_logits, labels, temperature)`: a table (C, C). Row k is the mean of the "
-        "teacher's softened probabilities over the images whose **label** is k. Every class occurs."
+        "teacher's softened probabilities over the images whose *label* is k. Every class occurs."
     ),
     skeleton=(
         "def my_class_similarity(teacher_logits, labels, temperature):\n"

@@ -612,7 +612,7 @@ LOGIT_MSE = Exercise(
     title="matching logits",
     question=(
         "Write `my_logit_mse(student_logits, teacher_logits)`, the limit of the distillation loss for T → ∞: half the "
-        r"squared distance of the **centred** logits, $\frac{1}{2C} \sum_k (\tilde z_{s,k} - \tilde z_{t,k})^2$, "
+        r"squared distance of the *centred* logits, $\frac{1}{2C} \sum_k (\tilde z_{s,k} - \tilde z_{t,k})^2$, "
         f"averaged over all leading dimensions. Only the student gets a gradient. {REFUSES_SHAPES}"
     ),
     skeleton=(

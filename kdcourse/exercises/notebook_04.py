@@ -381,7 +381,7 @@ GAIN_INTERVAL = Exercise(
     question=(
         "Two dictionaries from seed to accuracy; their orders may differ, and a seed may have run in one arm only. "
         "Write `my_gain_interval(distilled, alone)`: the mean of distilled minus alone over the seeds that "
-        "**both** have, "
+        "*both* have, "
         "and the two ends of its 95 % interval by Student's t, paired by seed. `scipy.stats.t.ppf` gives quantiles."
     ),
     skeleton=(
@@ -493,7 +493,7 @@ OVERTAKES = Exercise(
     question=(
         "Two arms were trained for several numbers of steps. Write `my_overtakes(steps, alone, distilled)`: "
         "the smallest "
-        "number of steps from which on the distilled student is strictly better at **every** longer training too; "
+        "number of steps from which on the distilled student is strictly better at *every* longer training too; "
         "`None` if there is none. The three lists go together, and `steps` ascends."
     ),
     skeleton=(
@@ -602,7 +602,7 @@ PLACEBO = Exercise(
     title="a placebo",
     question=(
         "To see whether soft targets must fit *their* image, give each image the teacher's logits of another image of "
-        "the same **label**. Write `my_placebo(teacher_logits, labels)`: row k gets the logits of the next "
+        "the same *label*. Write `my_placebo(teacher_logits, labels)`: row k gets the logits of the next "
         "row with its "
         "label; the last row of a label gets those of the first. Leave `teacher_logits` as they are."
     ),

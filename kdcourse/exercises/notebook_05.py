@@ -412,7 +412,7 @@ GLOBAL_MASKS = Exercise(
     question=(
         "`weights` is a dictionary from names such as `conv1.weight`, `conv1.bias`, `norm1.weight` to tensors. Write "
         "`my_global_masks(weights, sparsity)`: a dictionary from name to mask (bool, `True` = kept, the tensor's "
-        "shape), for tensors of **two or more dimensions** only. With n the number of all their weights together, the "
+        "shape), for tensors of *two or more dimensions* only. With n the number of all their weights together, the "
         "`round(sparsity * n)` of smallest absolute value are pruned, wherever they are. Biases and norms, of one "
         "dimension, neither count nor appear. There are no ties."
     ),
@@ -617,7 +617,7 @@ MASKED_STEPS = Exercise(
         "`my_masked_steps(weight, velocity, mask, gradients, *, learning_rate, momentum)`. `weight` and `velocity` are "
         "as training left them, not masked; `mask` is a bool tensor, `True` = kept; all have one shape. For each "
         "tensor in the list `gradients` take one step: velocity ← momentum · velocity + gradient, then weight ← "
-        "weight - learning_rate · velocity. Return the list of the weights after each step. In **every** one the "
+        "weight - learning_rate · velocity. Return the list of the weights after each step. In *every* one the "
         "pruned weights are exactly 0, and the kept ones are as without a mask. Change no argument."
     ),
     skeleton=(
@@ -795,9 +795,9 @@ TICKET = Exercise(
     title="a winning ticket",
     question=(
         "Write `my_ticket(initial, train, sparsity)`. `initial` is a tensor of initial weights. `train(weight)` trains "
-        "a tensor **in place** and returns nothing. Train, find the `round(sparsity * n)` weights whose *trained* "
+        "a tensor *in place* and returns nothing. Train, find the `round(sparsity * n)` weights whose *trained* "
         "absolute values are smallest (there are no ties), and return the ticket: a tensor with 0 there and the "
-        "**initial** values everywhere else. Leave `initial` as it is. You may use `magnitude_mask` from "
+        "*initial* values everywhere else. Leave `initial` as it is. You may use `magnitude_mask` from "
         "`kdcourse.pruning`."
     ),
     skeleton=(

@@ -289,7 +289,7 @@ SLIM_CHAIN = Exercise(
     question=(
         "Three layers follow one another: `conv`, a Conv2d with a bias; `norm`, its BatchNorm2d; then a ReLU; then "
         "`reader`. The reader is a Conv2d, or a Linear behind a flatten from dimension 1. Write "
-        "`my_slim_chain(conv, norm, reader, kept)`: three **new** layers with the channels `kept` only, as a tuple. "
+        "`my_slim_chain(conv, norm, reader, kept)`: three *new* layers with the channels `kept` only, as a tuple. "
         "`kept` holds ascending channel numbers, int64. In eval mode the new chain must compute what the old one does "
         "if the other channels are 0 behind the ReLU. Stride, padding and eps stay. Leave the layers given as they are."
     ),
@@ -650,7 +650,7 @@ MACS = Exercise(
     question=(
         "The course's network takes an image (1, side, side). For each entry of `channels` it has a 3×3 convolution "
         "with so many outputs, without bias. Each reads the outputs of the one before and halves the side, "
-        "rounded **up**: 28 → 14 → 7 → 4. A flatten and one linear layer to `classes` outputs follow. `kept`, a list "
+        "rounded *up*: 28 → 14 → 7 → 4. A flatten and one linear layer to `classes` outputs follow. `kept`, a list "
         "as long as `channels`, says how many channels are kept in each layer. Write "
         "`my_macs(channels, kept, side, classes)`: two whole numbers, the multiply-accumulates for one image that "
         "PyTorch carries out (first) if the other channels are masked with zeros, (second) if they are removed. "
@@ -813,7 +813,7 @@ COMPARE = Exercise(
         "A network was pruned and trained on. A network of the same small size was trained from scratch, with the same "
         "epochs in all. Two lists of at least two test accuracies, seed by seed in the same order. Write "
         "`my_compare(pruned, scratch)`: return `'pruned'` or `'scratch'`, whichever is better, or `'not told apart'`. "
-        "Decide by the 95 % interval by Student's t of the mean of pruned minus scratch, **paired by seed**: one is "
+        "Decide by the 95 % interval by Student's t of the mean of pruned minus scratch, *paired by seed*: one is "
         "better if the whole interval lies on its side of 0. You may use `paired_interval` from `kdcourse.metrics`."
     ),
     skeleton=(

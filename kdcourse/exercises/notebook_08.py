@@ -707,7 +707,7 @@ REQUANTIZE = Exercise(
         "`accumulators` is an int32 tensor (N, O). `mantissa` and `shift` are the ints of 08.3, with "
         "2^30 ≤ mantissa < 2^31 and 0 ≤ shift ≤ 31; `zero_point` is an int from 0 to 255. Write "
         "`my_requantize(accumulators, mantissa, shift, zero_point)`: uint8 codes (N, O). The exact value of "
-        "accumulator · mantissa / 2^(31 + shift) is rounded **once**, to the nearest whole number, an exact half up: "
+        "accumulator · mantissa / 2^(31 + shift) is rounded *once*, to the nearest whole number, an exact half up: "
         "0.5 to 1, -0.5 to 0. Then the zero point is added, and codes beyond 0 to 255 become 0 or 255."
     ),
     skeleton=(
@@ -941,7 +941,7 @@ SPEEDUP = Exercise(
         "`baseline` and `candidate` are lists of timed calls, in the order measured: tuples (threads, images, "
         "milliseconds), the time that one call took for so many images with so many threads. Write "
         "`my_speedup(baseline, candidate, *, warm_up, threads)`: how many times as fast the candidate is, a float. On "
-        "both sides take the calls with exactly `threads` threads, drop the first `warm_up` **of those**, and take "
+        "both sides take the calls with exactly `threads` threads, drop the first `warm_up` *of those*, and take "
         "the median of the milliseconds per image (of an even number of calls: the mean of the middle two). Return "
         "baseline's median / candidate's median. The lists may differ in length and in images."
     ),

@@ -1,11 +1,14 @@
-"""A right answer as a learner would write it: with its imports and helpers, and without annotations."""
+"""What is shown to a learner beside exercises: a right answer as they would write it, and the glossary."""
 
 import ast
+import difflib
+import html
 import inspect
 import textwrap
 from types import ModuleType
 from typing import Any
 
+from ..data import load_glossary
 from .core import Exercise
 
 
@@ -40,3 +43,74 @@ def _without_annotations(function: Any, name: str) -> str:
         if isinstance(node, ast.arg):
             node.annotation = None
     return ast.unparse(tree)
+
+
+def glossary(word: str | None = None) -> None:
+    """Print what the course's glossary says of ``word``: English or Chinese, or a part of it; without one, show it all.
+
+    A word that is in the glossary as it stands comes alone, with the names of the others that contain it. Where none
+    fits, the three nearest are named. Raises ``ValueError`` for an empty word.
+    """
+    entries = load_glossary()
+    if word is None:
+        from IPython.display import display
+
+        plain = f"{len(entries)} words of the course, in a table to open"
+        display({"text/html": _table(entries), "text/plain": plain}, raw=True)
+        return
+    wanted = " ".join(str(word).split()).casefold()
+    if not wanted:
+        raise ValueError('name a word, as in glossary("temperature"), or none at all for the whole table')
+    exact = [entry for entry in entries if wanted in _names(entry)]
+    parts = {wanted, *(entry["term"].casefold() for entry in exact)}
+    containing = [entry for entry in entries if any(part in name for name in _names(entry) for part in parts)]
+    if not containing:
+        near = sorted(entries, key=lambda entry: -max(_likeness(wanted, name) for name in _names(entry)))[:3]
+        print(f"The glossary has no {word!r}. The nearest: {', '.join(entry['term'] for entry in near)}.")
+        return
+    print("\n\n".join(_paragraph(entry) for entry in exact or containing))
+    others = [entry["term"] for entry in containing if entry not in exact]
+    if exact and others:
+        print(f"\nSee also: {', '.join(others)}.")
+
+
+def _names(entry: dict[str, Any]) -> list[str]:
+    return [name.casefold() for name in (entry["term"], *entry["aliases"], *entry["chinese"].split(" / "))]
+
+
+def _likeness(word: str, name: str) -> float:
+    return difflib.SequenceMatcher(None, word, name).ratio()
+
+
+def _paragraph(entry: dict[str, Any]) -> str:
+    named = [entry["term"], entry["chinese"], _symbol(entry), f"notebook {entry['introduced']}"]
+    return "\n".join([" · ".join(filter(None, named)), *textwrap.wrap(entry["definition"], 100)])
+
+
+def _symbol(entry: dict[str, Any]) -> str:
+    """The symbol as text, for a shell and for a page that sets no mathematics."""
+    text: str = entry["symbol"].strip("$")
+    for command, sign in {r"\alpha": "α", r"\mathrm{KL}": "KL", r" \| ": " ‖ "}.items():
+        text = text.replace(command, sign)
+    return text
+
+
+def _table(entries: list[dict[str, Any]]) -> str:
+    """All entries as HTML that a screen reader finds its way in, folded up."""
+
+    def row(entry: dict[str, Any]) -> str:
+        term, chinese, meaning = (html.escape(entry[key], quote=False) for key in ("term", "chinese", "definition"))
+        return (
+            f'<tr><th scope="row">{term}</th><td lang="zh-Hans">{chinese}</td><td>{_symbol(entry)}</td>'
+            f"<td>{meaning}</td><td>{entry['introduced']}</td></tr>"
+        )
+
+    rows = "\n".join(map(row, entries))
+    heads = "".join(f'<th scope="col">{head}</th>' for head in ("term", "Chinese", "symbol", "meaning", "notebook"))
+    caption = "The words of the course, and the notebook that introduces each"
+    left = "table.kdcourse-words th, table.kdcourse-words td { text-align: left !important }"  # JupyterLab: right
+    return (
+        f"<details><summary>All {len(entries)} words</summary>\n<style>{left}</style>\n"
+        f'<table class="kdcourse-words"><caption>{caption}</caption>\n'
+        f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></details>"
+    )

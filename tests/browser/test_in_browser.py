@@ -288,6 +288,90 @@ def test_bits_explorer(ran):
     agrees(2, explorer.shown("range"))
 
 
+def undominated(cost, seed, stages):
+    """How many networks of these stages (and this seed, or all) have the cost, and those that none other beats."""
+    records = json.loads((ROOT / "data/results/pipeline.json").read_text())["records"]
+    (times,) = (record["milliseconds"] for record in records if record.get("timed") == "256")
+    measured = {}
+    for record in records:
+        if record.get("stage") in stages and seed in (None, record["seed"]):
+            shape = "int8 " + "-".join(map(str, record["channels"]))
+            record["milliseconds"] = times[shape if record["stage"].startswith("int8") else record["stage"]][0]
+            name = record["arm"] if "int8" in record["stage"] else record["stage"]  # as the notebook calls them
+            measured.setdefault((name, record["stage"]), []).append((record["test"], record[cost]))
+    means = {name: np.round(np.mean(seeds, axis=0), 9) for name, seeds in measured.items()}
+    gain, price = np.array([*means.values(), (0, 0)]).T
+    better = (gain[:-1] >= gain[:-1, None]) & (price[:-1] <= price[:-1, None])
+    better &= (gain[:-1] > gain[:-1, None]) | (price[:-1] < price[:-1, None])
+    return len(means), {name: means[name] for name, beaten in zip(means, better.any(axis=1), strict=True) if not beaten}
+
+
+@on("09")
+def test_pareto_explorer(ran):
+    explorer = Explorer(ran)
+    buttons = {name: explorer.box.get_by_role("button", name=name, exact=True)
+               for name in ("bytes", "milliseconds", "mean of all", "seed 0", "seed 1")}  # fmt: skip
+    stages = [box.inner_text().strip() for box in explorer.box.locator(".widget-checkbox").all()]
+    boxes = {stage: explorer.box.get_by_label(stage, exact=True) for stage in stages}
+    ticked = set(stages)
+    assert len(stages) > 2
+    assert all(box.is_checked() for box in boxes.values())
+
+    def agrees(cost, seed):
+        count, best = undominated(cost, seed, ticked)
+        text = explorer.says.inner_text()
+        if not count:
+            assert text == f"No network to show: tick a stage whose {cost} were measured."
+            assert explorer.picture.count() == 0
+            return
+        head, names = text.split(": ", 1)
+        assert [int(number) for number in re.findall(r"(\d+) (?:network|undominated)", head)] == [count, len(best)]
+        said = re.findall(r"(?:^|; )(.+?) \(([^()]*)\): (\d\.\d{4}) at ([\d,.e+-]+) (?:bytes|ms)", names)
+        assert {(arm, stage) for arm, stage, *_ in said} == best.keys()
+        for arm, stage, right, price in said:
+            test, expected = best[arm, stage]
+            assert float(right) == pytest.approx(test, abs=6e-5)
+            # whole bytes, or four digits
+            assert float(price.replace(",", "")) == pytest.approx(expected, rel=6e-4, abs=0.51 * (cost == "bytes"))
+        assert text in explorer.picture.get_attribute("alt")
+
+    def after(act):
+        before = explorer.says.inner_text()
+        act()
+        ran.page.wait_for_function(
+            "([says, before]) => says.querySelector('p').innerText !== before",
+            arg=[explorer.says.locator("..").element_handle(), before],
+        )
+        ran.wait_until_idle(30)
+
+    def press(control, key):
+        control.focus()
+        after(lambda: ran.page.keyboard.press(key))
+
+    agrees("bytes", None)
+    press(buttons["seed 0"], "Space")
+    agrees("bytes", 0)
+    press(buttons["seed 1"], "Enter")
+    agrees("bytes", 1)
+    press(buttons["milliseconds"], "Space")
+    agrees("milliseconds", 1)
+    after(buttons["bytes"].click)
+    agrees("bytes", 1)
+    after(buttons["mean of all"].click)
+    agrees("bytes", None)
+    first, *others = stages
+    ticked.remove(first)
+    press(boxes[first], "Space")
+    agrees("bytes", None)
+    for stage in others:
+        ticked.remove(stage)
+        after(lambda stage=stage: boxes[stage].click())
+        agrees("bytes", None)
+    ticked.add(first)
+    after(lambda: boxes[first].click())
+    agrees("bytes", None)
+
+
 # --- exercises and questions ------------------------------------------------------------------------------------------
 
 
