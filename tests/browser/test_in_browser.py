@@ -428,3 +428,17 @@ def test_a_quick_question_is_answered_by_keyboard(ran):
         assert quiz.locator("input:focus").count() == 1, "the arrow keys stay in the quiz"
     ran.page.wait_for_timeout(1000)
     assert outside(ran) == []
+
+
+@on("07")
+def test_an_explorer_works_again_after_the_kernel_was_restarted(ran):
+    ran.menu("Kernel", "Restart Kernel…")
+    ran.page.get_by_role("button", name="Confirm Kernel Restart").click()
+    ran.wait_until_idle(60)
+    ran.run()
+    explorer = Explorer(ran)
+    before = explorer.numbers()
+    explorer.press("bits", "ArrowRight")
+    assert explorer.numbers()[0] == before[0] + 1
+    explorer.press("bits", "ArrowLeft")
+    assert explorer.numbers() == before
