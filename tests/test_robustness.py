@@ -60,6 +60,17 @@ def test_the_corruptions_by_name_keep_images_images_and_do_what_they_say():
         assert torch.equal(worse, corrupt(IMAGES))
 
 
+def test_the_corruptions_are_as_strong_as_the_stored_results_were_measured_with():
+    expected = {
+        "clean": IMAGES,
+        "noise": add_noise(IMAGES, strength=0.1),
+        "blur": blur(IMAGES, radius=1.2),
+        "faded": fade(IMAGES, share=0.1),
+        "covered": cover(IMAGES, side=8),
+    }
+    assert all(torch.equal(corrupt(IMAGES), expected[name]) for name, corrupt in CORRUPTIONS.items())
+
+
 @pytest.fixture
 def linear():
     torch.manual_seed(0)
