@@ -6,8 +6,8 @@ import re
 from types import ModuleType
 from typing import Any
 
-MODULES = ("losses", "pruning", "quantization", "metrics", "models", "data", "training", "export", "robustness", "plots",
-           "widgets", "claims", "exercises")  # fmt: skip
+MODULES = ("losses", "pruning", "quantization", "metrics", "models", "data", "training", "export", "robustness",
+           "plots", "widgets", "claims", "exercises")  # fmt: skip
 LITERAL = re.compile(r"(``.+?``|`[^`]+`)", re.DOTALL)
 
 
