@@ -175,17 +175,18 @@ def table(monkeypatch):
 
 
 def test_the_whole_table_is_folded_and_can_be_heard(table):
-    assert [element.tag for element in (table, *table)] == ["details", "summary", "style", "table"]
-    assert [element.tag for element in table[2]] == ["caption", "thead", "tbody"]
-    assert table[2][0].text
-    head, body = table[2][1:]
+    assert [element.tag for element in (table, *table)] == ["details", "summary", "table"]
+    assert [element.tag for element in table[1]] == ["caption", "thead", "tbody"]
+    assert table[1][0].text
+    head, body = table[1][1:]
     assert [cell.get("scope") for cell in head[0]] == ["col"] * 5
     assert {row[0].get("scope") for row in body} == {"row"}
     assert {row[1].get("lang") for row in body} == {"zh-Hans"}
+    assert {cell.get("style") for row in (*head, *body) for cell in row} == {"text-align: left"}
 
 
 def test_the_whole_table_holds_every_entry_and_no_mathematics_to_set(table):
-    texts = [[cell.text or "" for cell in row] for row in table[2][2]]
+    texts = [[cell.text or "" for cell in row] for row in table[1][2]]
     assert [[*row[:2], *row[3:]] for row in texts] == [
         [entry[key] for key in ("term", "chinese", "definition", "introduced")] for entry in ENTRIES
     ]
@@ -199,5 +200,5 @@ def test_the_characters_of_html_are_escaped(monkeypatch, capsys):
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda bundle, raw: shown.append(bundle["text/html"]))
     glossary()
-    row = ElementTree.fromstring(shown[0])[2][2][0]
+    row = ElementTree.fromstring(shown[0])[1][2][0]
     assert [row[place].text for place in (0, 1, 3)] == ["a < b", "甲 & 乙", "Less <b>than</b>."]

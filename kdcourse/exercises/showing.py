@@ -11,6 +11,8 @@ from typing import Any
 from ..data import load_glossary
 from .core import Exercise
 
+LEFT = 'style="text-align: left"'  # JupyterLab aligns to the right, and drops style sheets until a notebook is trusted
+
 
 def solution_source(exercise: Exercise) -> str:
     """The reference as one cell that runs by itself and defines the function that the exercise asks for."""
@@ -101,16 +103,15 @@ def _table(entries: list[dict[str, Any]]) -> str:
     def row(entry: dict[str, Any]) -> str:
         term, chinese, meaning = (html.escape(entry[key], quote=False) for key in ("term", "chinese", "definition"))
         return (
-            f'<tr><th scope="row">{term}</th><td lang="zh-Hans">{chinese}</td><td>{_symbol(entry)}</td>'
-            f"<td>{meaning}</td><td>{entry['introduced']}</td></tr>"
+            f'<tr><th scope="row" {LEFT}>{term}</th><td lang="zh-Hans" {LEFT}>{chinese}</td>'
+            f"<td {LEFT}>{_symbol(entry)}</td><td {LEFT}>{meaning}</td><td {LEFT}>{entry['introduced']}</td></tr>"
         )
 
     rows = "\n".join(map(row, entries))
-    heads = "".join(f'<th scope="col">{head}</th>' for head in ("term", "Chinese", "symbol", "meaning", "notebook"))
+    names = ("term", "Chinese", "symbol", "meaning", "notebook")
+    heads = "".join(f'<th scope="col" {LEFT}>{name}</th>' for name in names)
     caption = "The words of the course, and the notebook that introduces each"
-    left = "table.kdcourse-words th, table.kdcourse-words td { text-align: left !important }"  # JupyterLab: right
     return (
-        f"<details><summary>All {len(entries)} words</summary>\n<style>{left}</style>\n"
-        f'<table class="kdcourse-words"><caption>{caption}</caption>\n'
+        f"<details><summary>All {len(entries)} words</summary>\n<table><caption>{caption}</caption>\n"
         f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></details>"
     )
