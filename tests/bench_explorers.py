@@ -30,7 +30,9 @@ def milliseconds(box) -> float:
             values = [option[1] if isinstance(option, tuple) else option for option in control.options]
             value = values[(values.index(control.value) + 1) % len(values)]
         else:
-            value = control.min + control.step * (1 + move) if control.value != control.min else control.max
+            value = control.min + control.step * (1 + move % 5)
+            value = control.base**value if hasattr(control, "base") else value
+            assert value != control.value
         begin = time.perf_counter()
         control.value = value
         taken.append(1000 * (time.perf_counter() - begin))
