@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from kdcourse.data import Split, load_mnist, random_affine
 from kdcourse.export import file_bytes
 from kdcourse.models import conv_net, mlp, save_model
-from kdcourse.pruning import apply_masks, global_magnitude_masks, polynomial_sparsity, prunable_weights, snapshot
+from kdcourse.pruning import prunable_weights, snapshot
 from kdcourse.quantization import (
     drop_dead_units,
     entropy_bytes,
@@ -37,6 +37,7 @@ from kdcourse.training import distill, fit, predict
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import store  # noqa: E402 (lies beside this file)
+from lenet import tightening  # noqa: E402
 
 RESULTS = Path(__file__).resolve().with_suffix(".json")
 SHIPPED = RESULTS.parent.parent / "lenet_300_100.kdc"
@@ -104,16 +105,8 @@ def dense(seed: int, how: str) -> nn.Module:
 
 
 def pruned(seed: int, how: str, kept: float) -> nn.Module:
-    network, sparsity = dense(seed, how), 0.0
-
-    def tighten(done: float) -> None:
-        nonlocal sparsity
-        wanted = polynomial_sparsity(done, final=1 - kept, end=0.7)
-        if wanted > sparsity + 0.002 or (done > 0.7 and wanted > sparsity):
-            apply_masks(network, global_magnitude_masks(network, wanted))
-            sparsity = wanted
-
-    return train(network, seed, how, "pruning", before_step=tighten)
+    network = dense(seed, how)
+    return train(network, seed, how, "pruning", before_step=tightening(network, 1 - kept, step=0.002))
 
 
 def errors(network: nn.Module) -> dict[str, int]:

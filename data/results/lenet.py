@@ -5,6 +5,7 @@ trained on the labels, or taught by the dense network it was made from.
 """
 
 import sys
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -50,22 +51,27 @@ def dense_state(seed: int) -> dict[str, Tensor]:
     return snapshot(network)
 
 
+def tightening(network: nn.Module, final: float, *, step: float) -> Callable[[float], None]:
+    """What to call before every step: prunes along the cubic schedule, a ``step`` of sparsity at a time, until 0.7."""
+    pruned = 0.0
+
+    def tighten(done: float) -> None:
+        nonlocal pruned
+        wanted = polynomial_sparsity(done, final=final, end=0.7)
+        if wanted > pruned + step or (done > 0.7 and wanted > pruned):
+            apply_masks(network, global_magnitude_masks(network, wanted))
+            pruned = wanted
+
+    return tighten
+
+
 def make(arm: str, seed: int) -> nn.Module:
     """ "dense", or another 30 epochs from there: "labels" or "taught", with so many of the weights kept at the end."""
     network = dense(seed)
     if arm == "dense":
         return network
     how, kept = arm.split(", kept ")
-    share, pruned = 1 - float(kept), 0.0
-
-    def tighten(done: float) -> None:
-        nonlocal pruned
-        wanted = polynomial_sparsity(done, final=share, end=0.7)
-        if wanted > pruned + 0.01 or (done > 0.7 and wanted > pruned):
-            apply_masks(network, global_magnitude_masks(network, wanted))
-            pruned = wanted
-
-    options = OPTIONS | {"seed": seed + 100, "before_step": tighten}
+    options = OPTIONS | {"seed": seed + 100, "before_step": tightening(network, 1 - float(kept), step=0.01)}
     if how == "taught":
         distill(network, dense(seed), digits().train, **SOFT, **options)
     else:

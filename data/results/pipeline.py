@@ -81,23 +81,26 @@ def teacher(seed: int) -> nn.Module:
     return network
 
 
+def stage_options(seed: int, epochs: int, options: dict[str, Any]) -> dict[str, Any]:
+    """``options`` for so many epochs on distorted images; a stage of another length draws other batches."""
+    return options | {"epochs": epochs, "augment": random_affine(), "seed": seed + 100 * epochs}
+
+
 def taught(network: nn.Module, seed: int, epochs: int, options: dict[str, Any]) -> nn.Module:
-    """``epochs`` with the teacher of this seed, in place; a new stage draws other batches."""
-    options = options | {"epochs": epochs, "augment": random_affine(), "seed": seed + 100 * epochs}
-    distill(network, teacher(seed), digits().train, **SOFT, **options)
+    """Train in place with the teacher of this seed."""
+    distill(network, teacher(seed), digits().train, **SOFT, **stage_options(seed, epochs, options))
     return network
 
 
 def labelled(network: nn.Module, seed: int, epochs: int, options: dict[str, Any]) -> nn.Module:
-    options = options | {"epochs": epochs, "augment": random_affine(), "seed": seed + 100 * epochs}
-    fit(network, digits().train, **options)
+    fit(network, digits().train, **stage_options(seed, epochs, options))
     return network
 
 
-def slimmed(network: nn.Module, widths: tuple[int, ...] = SMALL) -> nn.Module:
-    """Only the channels of largest L1 norm, as many as ``widths`` says."""
+def slimmed(network: nn.Module) -> nn.Module:
+    """Only the channels of largest L1 norm, as many as the small network has."""
     scores = channel_scores(network, "l1", example=EXAMPLE)
-    shares = {name: width / len(scores[name]) for name, width in zip(scores, widths, strict=True)}
+    shares = {name: width / len(scores[name]) for name, width in zip(scores, SMALL, strict=True)}
     return prune_filters(network, best_channels(scores, shares), example=EXAMPLE)
 
 
