@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .files import replacing
+from ._base.files import replacing
 from .training import frozen
 
 StrPath = str | os.PathLike[str]

@@ -14,6 +14,8 @@ from scipy.stats import binomtest, t
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ._base.modes import in_eval_mode
+
 
 class Interval(NamedTuple):
     """An estimate and the ends of its confidence interval."""
@@ -146,13 +148,8 @@ def count_parameters(model: nn.Module) -> int:
 
 def count_macs(model: nn.Module, example: Tensor) -> int:
     """Multiply-accumulates of convolutions and matrix products for the batch ``example``, biases not counted."""
-    modes = {module: module.training for module in model.modules()}
-    try:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            model.eval()(example)
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with in_eval_mode(model), FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(example)
     return int(counter.get_total_flops()) // 2
 
 

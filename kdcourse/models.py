@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from .files import replacing
+from ._base.files import replacing
 from .seeds import seeded
 
 IMAGE_SIZE = 28

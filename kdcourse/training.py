@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from ._base.checks import check_finite_float, check_fraction, check_positive, widen
+from ._base.modes import in_eval_mode
 from .data import Split
-from .losses._checks import check_finite_float, check_fraction, check_positive, widen
 from .losses.logits import kd_formula
 from .metrics import accuracy, expected_calibration_error
 from .seeds import seeded
@@ -44,9 +45,9 @@ class Scores(NamedTuple):
 
 
 def cosine(progress: float) -> float:
-    """Learning-rate factor: a linear warm-up over the first tenth, then half a cosine down to zero."""
+    """Learning-rate factor: a linear warm-up from 0.1 to 1 over the first tenth, then half a cosine down to zero."""
     if progress < 0.1:
-        return progress / 0.1
+        return 0.1 + 9 * progress
     return 0.5 * (1 + math.cos(math.pi * (progress - 0.1) / 0.9))
 
 
@@ -62,14 +63,12 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
     Eval mode matters apart from gradients: in train mode batch norm keeps updating its statistics
     even under ``torch.no_grad()``.
     """
-    modes = {module: module.training for module in model.modules()}
     wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    model.eval().requires_grad_(False)
     try:
-        yield model
+        with in_eval_mode(model):
+            model.requires_grad_(False)
+            yield model
     finally:
-        for module, mode in modes.items():
-            module.training = mode
         for parameter, needs in wanted.items():
             parameter.requires_grad_(needs)
 

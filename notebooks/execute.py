@@ -11,8 +11,8 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
+from kdcourse._base.files import replacing
 from kdcourse.exercises import exercises
-from kdcourse.files import replacing
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 STORED_METADATA = {

@@ -170,12 +170,12 @@ def test_the_job_runs_on_a_few_digits_and_goes_on(tmp_path, monkeypatch):
     path = tmp_path / "hinton2015.json"
     # the job breaks off after the student alone, and the teacher it will need again is kept
     with monkeypatch.context() as patch:
-        patch.setattr(hinton2015, "distill", lambda *args, **kwargs: boom())
+        patch.setattr(store, "distill", lambda *args, **kwargs: boom())
         with pytest.raises(AssertionError):
             hinton2015.run_seed(digits, 0, path, recipe, progress=False)
     assert [record["arm"] for record in store.load(path)["records"]] == ["teacher", "alone"]
     with monkeypatch.context() as patch:
-        patch.setattr(hinton2015, "fit", lambda *args, **kwargs: boom())
+        patch.setattr(store, "fit", lambda *args, **kwargs: boom())
         records = hinton2015.run_seed(digits, 0, path, recipe, progress=False)
     assert list(records) == list(hinton2015.PAPER)
     for arm, keys in hinton2015.PAPER.items():

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from kdcourse.data import load_mnist, random_affine
 from kdcourse.models import conv_net
-from kdcourse.training import constant, evaluate, fit
+from kdcourse.training import constant, evaluate
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import store  # noqa: E402 (lies beside this file)
@@ -29,7 +29,7 @@ ARMS: dict[str, dict[str, Any]] = {
 def measure(arm: str, seed: int) -> dict[str, Any]:
     """Train one network and report its accuracies."""
     digits, network = load_mnist(), conv_net(**RECIPE["network"], seed=seed)
-    fit(network, digits.train, **RECIPE["training"], **ARMS[arm], seed=seed, progress=False)
+    store.fit(network, digits.train, **RECIPE["training"], **ARMS[arm], seed=seed, progress=False)
     return {split: evaluate(network, getattr(digits, split)).accuracy for split in ("train", "validation")}
 
 

@@ -33,7 +33,7 @@ from kdcourse.quantization import (
     write_coded,
 )
 from kdcourse.seeds import seeded
-from kdcourse.training import distill, fit, predict
+from kdcourse.training import predict
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import store  # noqa: E402 (lies beside this file)
@@ -66,7 +66,7 @@ digits = cache(partial(load_mnist, subset=False))
 @cache
 def teacher(seed: int) -> nn.Module:
     network = conv_net((32, 64, 128), seed=seed)
-    fit(network, digits().train, epochs=8, learning_rate=4e-3, augment=random_affine(), seed=seed, progress=False)
+    store.fit(network, digits().train, epochs=8, learning_rate=4e-3, augment=random_affine(), seed=seed, progress=False)
     return network
 
 
@@ -87,9 +87,9 @@ def soft_targets(seed: int) -> Tensor:
 def train(network: nn.Module, seed: int, how: str, passes: str, **more: Any) -> nn.Module:
     options = OPTIONS | {"epochs": PASSES[passes], "seed": seed} | more
     if how == "taught":
-        distill(network, soft_targets(seed), copies(seed), **SOFT, **options)
+        store.distill(network, soft_targets(seed), copies(seed), **SOFT, **options)
     else:
-        fit(network, copies(seed), **options)
+        store.fit(network, copies(seed), **options)
     return network
 
 

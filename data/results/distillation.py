@@ -18,7 +18,7 @@ from kdcourse.losses import label_smoothing_loss
 from kdcourse.metrics import agreement
 from kdcourse.models import conv_net, load_model, mlp
 from kdcourse.seeds import seeded
-from kdcourse.training import distill, evaluate, fit, predict
+from kdcourse.training import evaluate, predict
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import store  # noqa: E402 (lies beside this file)
@@ -44,7 +44,7 @@ shipped = cache(lambda: load_model(data_dir() / "teacher.safetensors"))
 def hasty_teacher() -> nn.Module:
     """The teacher's network after two epochs without augmentation."""
     network = conv_net(seed=0)
-    fit(network, digits().train, epochs=2, learning_rate=4e-3, progress=False)
+    store.fit(network, digits().train, epochs=2, learning_rate=4e-3, progress=False)
     return network
 
 
@@ -52,12 +52,12 @@ def hasty_teacher() -> nn.Module:
 def wide_teacher() -> nn.Module:
     """Twelve times the teacher's parameters, and twice its epochs."""
     network = conv_net((64, 128, 192), seed=0)
-    fit(network, digits().train, epochs=60, learning_rate=4e-3, augment=random_affine(), progress=False)
+    store.fit(network, digits().train, epochs=60, learning_rate=4e-3, augment=random_affine(), progress=False)
     return network
 
 
 def alone(student: nn.Module, seed: int, *, train: Split | None = None, epochs: int = EPOCHS, **options: Any) -> None:
-    fit(student, train or digits().train, epochs=epochs, seed=seed, progress=False, **options)
+    store.fit(student, train or digits().train, epochs=epochs, seed=seed, progress=False, **options)
 
 
 def taught(
@@ -71,7 +71,7 @@ def taught(
     **options: Any,
 ) -> None:
     options |= {"temperature": temperature, "alpha": alpha, "epochs": epochs, "seed": seed, "progress": False}
-    distill(student, teacher(), digits().train, **options)
+    store.distill(student, teacher(), digits().train, **options)
 
 
 def placebo() -> Tensor:

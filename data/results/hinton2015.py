@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 
 from kdcourse.data import Mnist, Split, load_mnist, random_affine
 from kdcourse.models import load_model, mlp, save_model
-from kdcourse.training import distill, fit, predict
+from kdcourse.training import predict
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import store  # noqa: E402 (lies beside this file)
@@ -60,7 +60,7 @@ def train_teacher(digits: Mnist, seed: int, recipe: dict[str, Any] = RECIPE, **o
     """The teacher, trained on the labels with dropout and augmentation."""
     teacher = mlp(**recipe["teacher"]["network"], seed=seed)
     augment = random_affine(**recipe["teacher"]["augmentation"])
-    fit(teacher, digits.train, **recipe["teacher"]["training"], augment=augment, seed=seed, **options)
+    store.fit(teacher, digits.train, **recipe["teacher"]["training"], augment=augment, seed=seed, **options)
     return teacher
 
 
@@ -71,9 +71,9 @@ def train_student(
     student = mlp(**recipe["student"]["network"], seed=seed)
     options = {**recipe["student"]["training"], "seed": seed, **options}
     if teacher is None:
-        fit(student, train, **options)
+        store.fit(student, train, **options)
     else:
-        distill(student, teacher, train, **recipe["distillation"], **options)
+        store.distill(student, teacher, train, **recipe["distillation"], **options)
     return student
 
 

@@ -22,7 +22,7 @@ from kdcourse.pruning import (
     prunable_weights,
     snapshot,
 )
-from kdcourse.training import distill, fit, predict
+from kdcourse.training import predict
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import store  # noqa: E402 (lies beside this file)
@@ -47,7 +47,7 @@ digits = cache(partial(load_mnist, subset=False))
 @cache
 def dense_state(seed: int) -> dict[str, Tensor]:
     network = mlp(HIDDEN, seed=seed)
-    fit(network, digits().train, seed=seed, **OPTIONS)
+    store.fit(network, digits().train, seed=seed, **OPTIONS)
     return snapshot(network)
 
 
@@ -73,9 +73,9 @@ def make(arm: str, seed: int) -> nn.Module:
     how, kept = arm.split(", kept ")
     options = OPTIONS | {"seed": seed + 100, "before_step": tightening(network, 1 - float(kept), step=0.01)}
     if how == "taught":
-        distill(network, dense(seed), digits().train, **SOFT, **options)
+        store.distill(network, dense(seed), digits().train, **SOFT, **options)
     else:
-        fit(network, digits().train, **options)
+        store.fit(network, digits().train, **options)
     return network
 
 

@@ -24,7 +24,7 @@ from kdcourse.models import conv_net, load_model, save_model
 from kdcourse.pruning import best_channels, channel_scores, prune_filters
 from kdcourse.quantization import bake, calibrate, fake_quantize_model, fold_batchnorm
 from kdcourse.robustness import CORRUPTIONS, pgd_attack
-from kdcourse.training import distill, fit, predict
+from kdcourse.training import predict
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import store  # noqa: E402 (lies beside this file)
@@ -77,7 +77,7 @@ def kept(make: Callable[[int], nn.Module]) -> Callable[[int], nn.Module]:
 @kept
 def teacher(seed: int) -> nn.Module:
     network = conv_net(WIDE, seed=seed)
-    fit(network, digits().train, augment=random_affine(), seed=seed, **TEACHER)
+    store.fit(network, digits().train, augment=random_affine(), seed=seed, **TEACHER)
     return network
 
 
@@ -88,12 +88,12 @@ def stage_options(seed: int, epochs: int, options: dict[str, Any]) -> dict[str, 
 
 def taught(network: nn.Module, seed: int, epochs: int, options: dict[str, Any]) -> nn.Module:
     """Train in place with the teacher of this seed."""
-    distill(network, teacher(seed), digits().train, **SOFT, **stage_options(seed, epochs, options))
+    store.distill(network, teacher(seed), digits().train, **SOFT, **stage_options(seed, epochs, options))
     return network
 
 
 def labelled(network: nn.Module, seed: int, epochs: int, options: dict[str, Any]) -> nn.Module:
-    fit(network, digits().train, **stage_options(seed, epochs, options))
+    store.fit(network, digits().train, **stage_options(seed, epochs, options))
     return network
 
 

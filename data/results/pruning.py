@@ -29,7 +29,7 @@ from kdcourse.pruning import (
     snapshot,
     sparsity,
 )
-from kdcourse.training import distill, fit, predict
+from kdcourse.training import predict
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import store  # noqa: E402 (lies beside this file)
@@ -58,7 +58,7 @@ teacher_logits = cache(lambda: predict(teacher(), digits().train.images))
 @cache
 def dense_state(seed: int) -> dict[str, Tensor]:
     network = mlp((128,), seed=seed)
-    fit(network, digits().train, seed=seed, **QUIET)
+    store.fit(network, digits().train, seed=seed, **QUIET)
     return snapshot(network)
 
 
@@ -72,9 +72,9 @@ def go_on(network: nn.Module, seed: int, *, taught: bool = False, **options: Any
     """Train on, with another batch order than the first time."""
     options |= {"seed": seed + 100, **QUIET}
     if taught:
-        distill(network, teacher_logits(), digits().train, temperature=10.0, alpha=1.0, **options)
+        store.distill(network, teacher_logits(), digits().train, temperature=10.0, alpha=1.0, **options)
     else:
-        fit(network, digits().train, **options)
+        store.fit(network, digits().train, **options)
     return network
 
 
@@ -127,7 +127,7 @@ def ticket(seed: int, *, share: float, control: str = "", rounds: int = 1) -> nn
             found = {name: random_mask(mask.float(), kept[name], seed=seed) for name, mask in found.items()}
         apply_masks(network, found)
         rewind(network, snapshot(mlp((128,), seed=seed + 50)) if control == "other weights" else beginning)
-        fit(network, digits().train, seed=seed, **QUIET)
+        store.fit(network, digits().train, seed=seed, **QUIET)
     return network
 
 

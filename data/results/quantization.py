@@ -17,7 +17,7 @@ from kdcourse.data import load_mnist, random_affine
 from kdcourse.metrics import agreement
 from kdcourse.models import conv_net, mlp
 from kdcourse.quantization import calibrate, fake_quantize_model, fold_batchnorm, mse_range
-from kdcourse.training import distill, evaluate, fit, predict
+from kdcourse.training import evaluate, predict
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import store  # noqa: E402 (lies beside this file)
@@ -43,7 +43,7 @@ digits = cache(load_mnist)
 @cache
 def float_state(seed: int) -> dict[str, Tensor]:
     network = conv_net(seed=seed)
-    fit(network, digits().train, augment=random_affine(), seed=seed, **TEACHER)
+    store.fit(network, digits().train, augment=random_affine(), seed=seed, **TEACHER)
     return network.state_dict()
 
 
@@ -56,7 +56,7 @@ def float_teacher(seed: int) -> nn.Module:
 @cache
 def float_student(seed: int) -> nn.Module:
     network = mlp((128,), seed=seed)
-    fit(network, digits().train, seed=seed, **STUDENT)
+    store.fit(network, digits().train, seed=seed, **STUDENT)
     return network
 
 
@@ -75,9 +75,9 @@ def quantized(kind: str, bits: int, seed: int, *, learned_step: bool = False) ->
 def train(network: nn.Module, seed: int, how: str) -> nn.Module:
     options = AFTER | {"augment": random_affine(), "seed": seed + 100}
     if how == "teacher":
-        distill(network, float_teacher(seed), digits().train, **SOFT, **options)
+        store.distill(network, float_teacher(seed), digits().train, **SOFT, **options)
     else:
-        fit(network, digits().train, **options)
+        store.fit(network, digits().train, **options)
     return network
 
 

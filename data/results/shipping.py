@@ -10,8 +10,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from kdcourse._base.files import replacing
 from kdcourse.export import file_bytes, session
-from kdcourse.files import replacing
 from kdcourse.metrics import paired_interval
 from kdcourse.models import save_model
 

@@ -17,10 +17,20 @@ import torch
 from tqdm.auto import tqdm
 
 import kdcourse
-from kdcourse.files import replacing
+from kdcourse import training
+from kdcourse._base.files import replacing
 
 Record = dict[str, Any]
 Results = dict[str, Any]
+
+
+def warm_up_from_zero(progress: float) -> float:
+    """`cosine` as it was until kdcourse 0.1, with a first step of rate 0: what these results were measured with."""
+    return progress / 0.1 if progress < 0.1 else training.cosine(progress)
+
+
+fit = partial(training.fit, schedule=warm_up_from_zero)
+distill = partial(training.distill, schedule=warm_up_from_zero)
 
 
 def write_json(path: str | os.PathLike[str], content: Results) -> None:

@@ -18,7 +18,7 @@ from kdcourse.data import load_mnist, random_affine
 from kdcourse.metrics import agreement, count_macs, count_parameters
 from kdcourse.models import conv_net
 from kdcourse.pruning import best_channels, channel_scores, prune_filters
-from kdcourse.training import distill, evaluate, fit, predict
+from kdcourse.training import evaluate, predict
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import store  # noqa: E402 (lies beside this file)
@@ -46,7 +46,7 @@ digits = cache(load_mnist)
 @cache
 def full_state(seed: int) -> dict[str, Tensor]:
     network = conv_net(CHANNELS, seed=seed)
-    fit(network, digits().train, augment=random_affine(), seed=seed, **TEACHER)
+    store.fit(network, digits().train, augment=random_affine(), seed=seed, **TEACHER)
     return network.state_dict()
 
 
@@ -60,9 +60,9 @@ def train(network: nn.Module, seed: int, how: str, options: dict[str, Any], *, o
     """Train in place, with the teacher of this seed where ``how`` is "teacher"; ``order`` changes the batches."""
     options = options | {"augment": random_affine(), "seed": seed + order}
     if how == "teacher":
-        distill(network, full(seed), digits().train, **SOFT, **options)
+        store.distill(network, full(seed), digits().train, **SOFT, **options)
     elif how == "labels":
-        fit(network, digits().train, **options)
+        store.fit(network, digits().train, **options)
     return network
 
 

@@ -11,7 +11,7 @@ import torch
 from kdcourse.data import load_mnist, random_affine
 from kdcourse.metrics import count_parameters
 from kdcourse.models import conv_net, save_model
-from kdcourse.training import evaluate, fit
+from kdcourse.training import evaluate
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import store  # noqa: E402 (lies beside this file)
@@ -29,7 +29,7 @@ def train_teacher(seed: int, recipe: dict = RECIPE, progress: bool = True) -> to
     """One teacher by the recipe."""
     teacher = conv_net(**recipe["network"], seed=seed)
     augment = random_affine(**recipe["augmentation"])
-    fit(teacher, load_mnist().train, **recipe["training"], augment=augment, seed=seed, progress=progress)
+    store.fit(teacher, load_mnist().train, **recipe["training"], augment=augment, seed=seed, progress=progress)
     return teacher
 
 

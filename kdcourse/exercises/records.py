@@ -8,7 +8,7 @@ from typing import TypedDict
 
 from platformdirs import user_data_path
 
-from ..files import replacing
+from .._base.files import replacing
 from .core import Exercise
 
 

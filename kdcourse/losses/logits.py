@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._checks import check_finite_float, check_fraction, check_labels, check_logits, check_positive, widen
+from .._base.checks import check_finite_float, check_fraction, check_labels, check_logits, check_positive, widen
 
 
 def kd_loss(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) -> Tensor:

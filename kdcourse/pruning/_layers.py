@@ -1,8 +1,7 @@
 """Where a model's weights live, with or without a mask on them, and the checks that masks share."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import NamedTuple
 
@@ -73,18 +72,6 @@ def _known_name(name: str, known: Mapping[str, Place]) -> str:
         return name if name in known else short
     nearest = get_close_matches(name, known, n=3, cutoff=0.0)
     raise ValueError(f"the model has no layer {name!r} with a weight; the nearest names are {', '.join(nearest)}")
-
-
-@contextmanager
-def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Inside the block the model is in eval mode; afterwards every part is in the mode that it was in."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def check_sparsity(sparsity: float, name: str = "sparsity") -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from ._layers import in_eval_mode
+from .._base.modes import in_eval_mode
 
 CHANNELWISE = {
     "identity", "contiguous", "dropout", "dropout2d",

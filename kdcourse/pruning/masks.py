@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ._layers import check_not_emptied, check_sparsity, check_weight, in_eval_mode, places
+from .._base.modes import in_eval_mode
+from ._layers import check_not_emptied, check_sparsity, check_weight, places
 
 
 def magnitude_mask(weight: Tensor, sparsity: float) -> Tensor:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .._base.modes import in_eval_mode
 from .affine import check_finite, fake_quantize_formula, integer_range, qparams_from_range
 
 
@@ -136,22 +137,18 @@ def calibrate(model: nn.Module, batches: Iterable[Tensor], *, method: Method = m
     layers = {name: module for name, module in model.named_modules() if not list(module.children())}
     inputs: dict[str, list[Tensor]] = {name: [] for name in layers}
     outputs: dict[str, list[Tensor]] = {name: [] for name in layers}
-    modes = {module: module.training for module in model.modules()}
     handles = []
     try:
         for name, layer in layers.items():
             # before and after, because a ReLU in place overwrites what it was given
             handles.append(layer.register_forward_pre_hook(_recorder(inputs[name], name)))
             handles.append(layer.register_forward_hook(_output_recorder(outputs[name], name)))
-        model.eval()
-        with torch.no_grad():
+        with in_eval_mode(model), torch.no_grad():
             for batch in batches:
                 model(batch)
     finally:
         for handle in handles:
             handle.remove()
-        for module, mode in modes.items():
-            module.training = mode
     if not any(inputs.values()):
         raise ValueError("no batches to calibrate on: pass at least one (an iterator can be used up only once)")
     return {name: LayerRange(method(inputs[name]), method(outputs[name])) for name in layers if inputs[name]}
