@@ -1,5 +1,6 @@
 """Every exercise and its check, generated from the objects: a new exercise is covered the moment it exists."""
 
+import functools
 import inspect
 import itertools
 import json
@@ -161,10 +162,31 @@ def test_an_untouched_skeleton_is_not_attempted(exercise):
         text = exercise.skeleton.replace("    ...", body)
         assert judge(exercise, from_source(text, f"untouched {number}")).kind == "unattempted"
         assert judge(exercise, from_source(text + "\n    return None")).kind in ("none", "raises")
-    space = {}
-    exec(exercise.skeleton, space)  # no source to be had
-    assert judge(exercise, space[exercise.name]).kind == "unattempted"
+        assert judge(exercise, without_source(text, exercise.name)).kind == "unattempted"
     assert judge(exercise, None).kind == "unattempted"
+
+
+def without_source(text, name):
+    space = {}
+    exec(text, space)
+    return space[name]
+
+
+@pytest.mark.parametrize("source", ["", "import sys\n\n\n", "def other():\n    ...\n", "def f(x):\n    return x\n"])
+def test_without_source_the_byte_code_tells_what_is_untouched(monkeypatch, source):
+    # from Python 3.13 on, the program of `python -c` (pytest's workers are started so) stands here
+    monkeypatch.setitem(linecache.cache, "<string>", (len(source), None, source.splitlines(True), "<string>"))
+    done = ["return 5", "return None, None", "return 'later'", "return x", "return other", "raise ValueError",
+            "raise NotImplementedError(x)", "x += 1", "import sys", "yield", "print()"]  # fmt: skip
+    for docstring in ("", '"""What it does.\n\n    And how."""'):
+        for body in ("...", "pass", "raise NotImplementedError", "raise NotImplementedError('now')"):
+            assert checking.is_untouched(without_source(f"def g(x, *, y=1):\n    {docstring}\n    {body}", "g"))
+        for body in done:
+            text = f"def g(x, *, y=1):\n    {docstring}\n    {body}"
+            assert not checking.is_untouched(without_source(text, "g")), text
+    assert not checking.is_untouched(without_source("f = lambda x: None", "f"))
+    assert not checking.is_untouched(functools.partial(print))
+    assert not checking.is_untouched(functools.cache(print))
 
 
 def test_a_placeholder_that_is_returned_is_not_attempted():

@@ -5,7 +5,6 @@ an answer that is missing or wrong raises `WrongAnswer`; in a notebook it only p
 """
 
 import ast
-import dis
 import inspect
 import linecache
 import os
@@ -14,6 +13,7 @@ import textwrap
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -248,18 +248,35 @@ def is_untouched(function: Any) -> bool:
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
     except (OSError, TypeError, SyntaxError, IndexError):
-        return _loads_nothing(function)
-    return isinstance(tree, ast.FunctionDef) and all(_says_nothing(line) for line in tree.body)
+        return _compiles_to_nothing(function)
+    if isinstance(tree, ast.FunctionDef) and tree.name == getattr(function, "__name__", ""):
+        return all(_says_nothing(line) for line in tree.body)
+    # from Python 3.13 on, what `python -c` ran is taken for the source of whatever was compiled from a string
+    return _compiles_to_nothing(function)
 
 
-def _loads_nothing(function: Any) -> bool:
+def _compiles_to_nothing(function: Any) -> bool:
     """The same from the byte code, where there is no source."""
-    code = getattr(function, "__code__", None)
-    if code is None or getattr(function, "__name__", "") == "<lambda>":
-        return False
-    constants = {None, ..., function.__doc__}
-    loads = any(step.opname.startswith(("LOAD_FAST", "LOAD_DEREF")) for step in dis.get_instructions(code))
-    return not loads and set(code.co_consts) <= constants and set(code.co_names) <= {"NotImplementedError"}
+    named = getattr(function, "__name__", "<lambda>") != "<lambda>" and hasattr(function, "__code__")
+    return named and _compiled(function) in _nothing()
+
+
+def _compiled(function: Any) -> tuple[object, ...]:
+    code = function.__code__
+    values = [value for value in code.co_consts if not isinstance(value, str)]  # but the docstring and the message
+    return code.co_code, code.co_names, values, bool(function.__doc__)
+
+
+@cache
+def _nothing() -> list[tuple[object, ...]]:
+    """What this Python makes of bodies that do nothing; no operation is named, for they change with each version."""
+    space: dict[str, Any] = {}
+    found = []
+    for docstring in ("", "'what it does'"):
+        for body in ("pass", "raise NotImplementedError", "raise NotImplementedError('later')"):
+            exec(f"def empty():\n  {docstring}\n  {body}", space)
+            found.append(_compiled(space["empty"]))
+    return found
 
 
 def _says_nothing(line: ast.stmt) -> bool:
