@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from .._base.files import replacing
 from .masks import grouped_inputs
 
 FORMATS = "dense", "bitmask", "csr", "nm"
@@ -72,13 +73,8 @@ def write_layer(path: str | os.PathLike[str], weight: Tensor, format: str, *, n:
     packers = {"dense": _pack_dense, "bitmask": _pack_bitmask, "csr": _pack_csr}
     tensors = _pack_nm(weight, n=n, m=m) if format == "nm" else packers[format](weight)
     about = json.dumps({"format": format, "shape": list(weight.shape), "n": n, "m": m})
-    path = Path(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as temporary:
         temporary.write_bytes(save(tensors, metadata={"layer": about}))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_layer(path: str | os.PathLike[str]) -> Tensor:

@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .._base.files import replacing
 from ._adaptive import Array, code_indices
 from .sharing import SharedWeight
 
@@ -50,13 +51,8 @@ def write_coded(path: str | os.PathLike[str], shared: Mapping[str, SharedWeight]
     header, encoder = _header(shared), _Encoder()
     indices = b"".join(code_indices(encoder, *_arrays(entry)).tobytes() for entry in shared.values())
     content = _checksum(indices) + header + encoder.words()
-    path = Path(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as temporary:
         temporary.write_bytes(MAGIC + _checksum(content) + content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_coded(path: str | os.PathLike[str]) -> dict[str, SharedWeight]:
