@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import importlib
 import io
 import logging
 import os
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ._base.extras import needed
 from ._base.files import replacing
 from .training import frozen
 
@@ -38,8 +38,8 @@ def to_onnx(model: nn.Module, path: StrPath, example: Tensor, *, opset: int = 20
     model's modes are restored. A fake-quantized model has to be baked first. Raises ``ValueError`` naming the first
     layer that cannot be exported.
     """
-    onnx = _import("onnx")
-    _import("onnxscript")
+    onnx = needed("onnx", extra="export")
+    needed("onnxscript", extra="export")
     if example.ndim == 0 or len(example) == 0:
         raise ValueError(f"example must be a batch of at least one input, got shape {tuple(example.shape)}")
     with frozen(model), _quiet():
@@ -72,8 +72,8 @@ def quantize_static(
     16-bit sums may saturate; ``symmetric_activations``: zero in the middle. Raises ``ValueError`` for no batches or
     a file that is no ONNX model, ``FileNotFoundError`` for none.
     """
-    quantization = _import("onnxruntime.quantization")
-    preprocess = _import("onnxruntime.quantization.shape_inference").quant_pre_process
+    quantization = needed("onnxruntime.quantization", extra="export")
+    preprocess = needed("onnxruntime.quantization.shape_inference", extra="export").quant_pre_process
     reader = _batch_reader(_input_name(float_path), batches)
     with tempfile.TemporaryDirectory() as folder, _quiet():
         prepared, quantized = Path(folder) / "prepared.onnx", Path(folder) / "quantized.onnx"
@@ -99,7 +99,7 @@ def session(path: StrPath, *, threads: int = 1) -> Callable[[Tensor], Tensor]:
 
     Raises ``FileNotFoundError``, or ``ValueError`` when the file is damaged.
     """
-    onnxruntime = _import("onnxruntime")
+    onnxruntime = needed("onnxruntime", extra="export")
     _check_is_file(path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -213,7 +213,7 @@ def _check_is_file(path: StrPath) -> None:
 
 
 def _input_name(path: StrPath) -> str:
-    onnx = _import("onnx")
+    onnx = needed("onnx", extra="export")
     _check_is_file(path)
     try:
         return str(onnx.load(os.fspath(path)).graph.input[0].name)
@@ -226,7 +226,7 @@ def _batch_reader(name: str, batches: Iterable[Tensor]) -> Any:
     arrays = [{name: batch.detach().cpu().numpy()} for batch in batches]
     if not arrays or any(batch[name].size == 0 for batch in arrays):
         raise ValueError("no batches to calibrate on, or an empty one: pass at least one batch of images")
-    base = _import("onnxruntime.quantization").CalibrationDataReader
+    base = needed("onnxruntime.quantization", extra="export").CalibrationDataReader
     left = iter(arrays)
     return type("BatchReader", (base,), {"get_next": lambda self: next(left, None)})()
 
@@ -257,13 +257,3 @@ def _timing(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
         if collecting:
             gc.enable()
-
-
-def _import(name: str) -> Any:
-    """A library that only the course installs, imported when it is needed."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError(f"{name} is not installed: pip install 'kdcourse[course]'") from error

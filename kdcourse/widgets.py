@@ -10,16 +10,22 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import ipywidgets
 import torch
 from torch import Tensor, nn
 
-from . import plots
+from ._base.extras import missing
 from .data import Split
 from .metrics import accuracy, entropy, pareto_front
 from .pruning import apply_masks, global_magnitude_masks, prunable_weights
 from .quantization import dequantize, fake_quantize, qparams_from_range, sqnr_db
 from .training import predict
+
+try:
+    import ipywidgets
+
+    from . import plots
+except ImportError as error:
+    raise missing(error, extra="widgets") from error
 
 WIDE = ipywidgets.Layout(width="420px")
 NARROW, ROWS = ipywidgets.Layout(width="auto"), ipywidgets.Layout(flex_flow="row wrap")

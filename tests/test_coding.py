@@ -523,5 +523,5 @@ def test_without_constriction_the_message_says_what_to_install(tmp_path, monkeyp
     monkeypatch.setitem(__import__("sys").modules, "constriction", None)
     entry = {"w": sparse_entry(3, 4)}
     assert qz.model_bytes(entry) > 0
-    with pytest.raises(ImportError, match=r"pip install 'kdcourse\[course\]'"):
+    with pytest.raises(ImportError, match=r"constriction is not installed: pip install 'kdcourse\[coding\]'"):
         qz.write_coded(tmp_path / "weights.kdc", entry)

@@ -196,7 +196,7 @@ def test_onnx_is_imported_only_when_it_is_needed_and_its_absence_says_what_to_in
     imported = [part for part in ast.walk(tree) if isinstance(part, ast.Import | ast.ImportFrom)]
     assert not any("onnx" in ast.unparse(part) for part in imported)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ImportError, match=r"onnxruntime is not installed: pip install 'kdcourse\[course\]'"):
+    with pytest.raises(ImportError, match=r"onnxruntime is not installed: pip install 'kdcourse\[export\]'"):
         export.run(tmp_path / "net.onnx", torch.zeros(1))
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(ImportError, match="onnxscript is not installed"):

@@ -19,18 +19,17 @@ entry 0. First `_adaptive.code_kept`, over the whole matrix: is the index anothe
 `_adaptive.code_values`: which? The texts of these functions are the models, and part of the format.
 """
 
-import importlib
 import io
 import math
 import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
+from .._base.extras import needed
 from .._base.files import replacing
 from ._adaptive import Array, code_indices
 from .sharing import SharedWeight
@@ -97,7 +96,7 @@ def model_bytes(shared: Mapping[str, SharedWeight]) -> float:
 
 class _Encoder:
     def __init__(self) -> None:
-        stream = _constriction().stream
+        stream = needed("constriction", extra="coding").stream
         self.coder = stream.queue.RangeEncoder()
         self.model, self.bernoulli = stream.model, stream.model.Bernoulli(perfect=False)
 
@@ -115,7 +114,7 @@ class _Encoder:
 
 class _Decoder:
     def __init__(self, words: bytes) -> None:
-        stream = _constriction().stream
+        stream = needed("constriction", extra="coding").stream
         self.coder = stream.queue.RangeDecoder(np.frombuffer(words, "<u4").astype(np.uint32))
         self.model, self.bernoulli = stream.model, stream.model.Bernoulli(perfect=False)
 
@@ -141,14 +140,6 @@ class _Meter:
 
 def _arrays(entry: SharedWeight) -> tuple[Array, Array]:
     return entry.codebook.numpy(force=True), entry.indices.contiguous().numpy(force=True)
-
-
-def _constriction() -> Any:
-    """The library with the range coder, which only the course installs, imported when it is needed."""
-    try:
-        return importlib.import_module("constriction")
-    except ImportError as error:
-        raise ImportError("constriction is not installed: pip install 'kdcourse[course]'") from error
 
 
 def _checksum(data: bytes) -> bytes:

@@ -1,0 +1,61 @@
+"""A network's inside: which channels belong together, and what bounds each layer's speed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from torch import nn
+
+from .style import BLUE, GREEN, ORANGE, RED, SKY
+
+
+def channel_ties(axis: Axes, model: nn.Module, groups: Sequence[Any], *, title: str) -> Axes:
+    """Groups of channels (`kdcourse.pruning.Group`) as a table: which layer makes, carries or reads which."""
+    followers = {follower.layer for group in groups for follower in (*group.passengers, *group.readers)}
+    touched = followers | {name for group in groups for name in group.outputs}
+    rows = [name for name, _ in model.named_modules() if name in touched]
+    for column, group in enumerate(groups):
+        roles = {f.layer: ("reads", ORANGE, "v") for f in group.readers}
+        roles |= {f.layer: ("carries", SKY, "s") for f in group.passengers}
+        made = {name: ("makes", BLUE, "o") for name in group.outputs}
+        for name, (role, colour, marker) in [*roles.items(), *made.items()]:
+            both = name in roles and name in made and role == "makes"
+            axis.plot(column - 0.12 * both, rows.index(name), marker, color=colour, markersize=9)
+        places = [rows.index(name) for name in roles | made]
+        axis.vlines(column, min(places), max(places), color="0.8", zorder=0)
+    for name, colour, marker in (("makes", BLUE, "o"), ("carries", SKY, "s"), ("reads", ORANGE, "v")):
+        axis.plot([], [], marker, color=colour, label=name)
+    labels = [f"{group.channels}{'' if group.prunable else ' (stay)'}" for group in groups]
+    axis.set(title=title, xlabel="channels of the group", yticks=range(len(rows)), yticklabels=rows)
+    axis.set(xticks=range(len(groups)), xticklabels=labels, xlim=(-0.6, len(groups) - 0.4))
+    axis.invert_yaxis()
+    axis.legend(frameon=False, fontsize=8, loc="upper right")
+    return axis
+
+
+def roofline(
+    axis: Axes,
+    roofs: Mapping[str, tuple[float, float]],
+    points: Mapping[str, Sequence[tuple[str, float, float]]],
+    *,
+    title: str,
+) -> Axes:
+    """For each kind of number a roof (peak in 10⁹ MAC/s, bandwidth in GB/s) and layers (name, MAC/byte, 10⁹ MAC/s)."""
+    reach = [intensity for layers in points.values() for _, intensity, _ in layers]
+    low, high = min(reach) / 3, max(reach) * 3
+    for (kind, (peak, bandwidth)), colour, dash, marker in zip(
+        roofs.items(), (BLUE, RED, GREEN), ("-", "--", "-."), ("o", "s", "^"), strict=False
+    ):
+        ridge = peak / bandwidth  # where the slope meets the flat roof
+        corners = [low, max(low, ridge), max(high, ridge)]
+        axis.plot(corners, [min(peak, bandwidth * x) for x in corners], dash, color=colour, label=f"{kind}, bound")
+        layers = points.get(kind, ())
+        axis.plot([x for _, x, _ in layers], [y for _, _, y in layers], marker, color=colour, label=f"{kind}, measured")
+        for number, (name, x, y) in enumerate(layers):
+            place = (-6, 6) if number % 2 else (-6, -13)  # neighbours on different sides
+            axis.annotate(name, (x, y), xytext=place, textcoords="offset points", fontsize=8, color=colour)
+    axis.margins(y=0.15)
+    axis.set(title=title, xlabel="multiply-accumulates a byte", ylabel="10⁹ multiply-accumulates a second")
+    axis.set(xscale="log", yscale="log")
+    axis.legend(frameon=False, fontsize=8, loc="lower right")
+    return axis

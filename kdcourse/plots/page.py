@@ -1,0 +1,44 @@
+"""A figure on the page: its size, and its picture with alt text."""
+
+import base64
+import html
+import io
+from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+RESOLUTION = 2  # picture points to a page point, for sharp text on dense screens
+
+
+def show(figure: Figure, alt: str) -> None:
+    """Display ``figure`` with ``alt``, the text that a screen reader speaks in its place, and close it."""
+    from IPython.display import display
+
+    display({"text/html": picture(figure, alt), "text/plain": f"Figure: {alt}"}, raw=True)
+
+
+def picture(figure: Figure, alt: str, *, resolution: int = RESOLUTION) -> str:
+    """``figure`` as an HTML image with alt text; closes the figure. JupyterLab drops the alt text of bare PNGs."""
+    if len(alt.split()) < 5:
+        raise ValueError(f"alt text must say what the figure shows, got {alt!r}")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100 * resolution, facecolor="white")
+    plt.close(figure)
+    width = round(figure.get_size_inches()[0] * 100)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="{html.escape(alt)}" width="{width}" src="data:image/png;base64,{data}">'
+
+
+def axes_grid(
+    rows: int = 1, columns: int = 1, *, width: float = 7.2, height: float = 3.2, fast: bool = False
+) -> tuple[Figure, Any]:
+    """A figure of ``width`` × ``height`` inches whose labels are never cut, and its Axes.
+
+    ``fast`` leaves fixed margins for one line of labels instead of measuring them: half the time to draw.
+    """
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height), layout=None if fast else "constrained")
+    if fast:
+        inch = {"left": 0.7 / width, "right": 1 - 0.15 / width, "bottom": 0.55 / height, "top": 1 - 0.35 / height}
+        figure.subplots_adjust(**inch, wspace=0.4)
+    return figure, axes

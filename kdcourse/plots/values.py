@@ -1,0 +1,42 @@
+"""How values are distributed: weights and a threshold, activations and a grid, densities."""
+
+from collections.abc import Mapping
+
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from .style import BLUE, GREEN, PURPLE, RED, check_count
+
+
+def weight_histogram(axis: Axes, weights: Mapping[str, Tensor], *, threshold: float, bins: int = 81) -> Axes:
+    """How often each weight's value occurs, a line a layer, on a logarithmic scale; what lies in the band is pruned."""
+    check_count("layers", weights, 4)
+    reach = max(weight.abs().max().item() for weight in weights.values())
+    styles = zip((BLUE, RED, GREEN, PURPLE), ("-", "--", "-.", ":"), strict=True)
+    for (name, weight), (colour, dash) in zip(weights.items(), styles, strict=False):
+        counts, edges = torch.histogram(weight.detach().flatten().float().cpu(), bins=bins, range=(-reach, reach))
+        axis.stairs(counts.clamp(min=0.5), edges, color=colour, linestyle=dash, label=name)
+    axis.axvspan(-threshold, threshold, color="0.85", label="pruned")
+    axis.set(title=f"threshold {threshold:.3f}", xlabel="weight", ylabel="count", yscale="log")
+    axis.legend(frameon=False, fontsize=8)
+    return axis
+
+
+def grid_histogram(axis: Axes, values: Tensor, *, levels: Tensor, bins: int = 121) -> Axes:
+    """How often each value occurs, and below it the grid of ``levels`` (L,) that it is rounded to."""
+    counts, edges = torch.histogram(values.detach().flatten().float().cpu(), bins=bins)
+    axis.stairs(counts, edges, color=BLUE, fill=True, alpha=0.6)
+    axis.plot(levels.tolist(), [0.0] * len(levels), "|", color=RED, markersize=14)
+    axis.set(title=f"{len(levels)} levels", xlabel="value", ylabel="count")
+    return axis
+
+
+def two_peaks(axis: Axes, grid: Tensor, target: Tensor, fits: dict[str, Tensor]) -> Axes:
+    """A target density over ``grid``, filled, and the densities fitted to it, told apart by colour and dash."""
+    axis.fill_between(grid, target, color="0.85", label="target p")
+    for (name, density), colour, dash in zip(fits.items(), (BLUE, RED, GREEN), ("-", "--", "-."), strict=False):
+        axis.plot(grid, density, dash, color=colour, label=name)
+    axis.set(title="One peak for two", xlabel="x", ylabel="density")
+    axis.legend(frameon=False, fontsize=8)
+    return axis
