@@ -21,6 +21,9 @@ def claim(
 
     The printed line never shows the value, so it reads the same on every machine. Bounds: ``at_least``,
     ``at_most`` or both; or ``equals``, exactly, or for numbers to ``within``, inclusive. NaN misses every bound.
+
+    >>> claim("The student agrees with its teacher on most digits", 0.97, at_least=0.9)
+    ✔ The student agrees with its teacher on most digits  [≥ 0.9]
     """
     _check_bounds(at_least, at_most, equals, within)
     value = value.item() if hasattr(value, "item") else value

@@ -14,14 +14,26 @@ from .training import frozen
 
 
 def add_noise(images: Tensor, *, strength: float, seed: int = 0) -> Tensor:
-    """Normal noise of standard deviation ``strength`` on every pixel, clipped to [0, 1]."""
+    """Normal noise of standard deviation ``strength`` on every pixel, clipped to [0, 1].
+
+    >>> noisy = add_noise(torch.full((1, 1, 28, 28), 0.5), strength=0.1)
+    >>> 0.08 < noisy.std() < 0.12
+    tensor(True)
+    """
     _check("strength", strength)
     with seeded(seed):
         return (images + strength * torch.randn(images.shape).to(images)).clamp(0, 1)
 
 
 def blur(images: Tensor, *, radius: float) -> Tensor:
-    """A Gaussian of standard deviation ``radius`` pixels, cut off at three of them; outside the image is 0."""
+    """A Gaussian of standard deviation ``radius`` pixels, cut off at three of them; outside the image is 0.
+
+    >>> dot = torch.zeros(1, 1, 9, 9)
+    >>> dot[..., 4, 4] = 1.0
+    >>> blurred = blur(dot, radius=1.0)
+    >>> round(blurred.sum().item(), 4), round(blurred.max().item(), 2)
+    (1.0, 0.16)
+    """
     _check("radius", radius)
     reach = max(1, int(3 * radius + 0.5))
     weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1).to(images) / radius) ** 2)
@@ -33,7 +45,11 @@ def blur(images: Tensor, *, radius: float) -> Tensor:
 
 
 def fade(images: Tensor, *, share: float) -> Tensor:
-    """Contrast that is lost: images · (1 - share) + share / 2."""
+    """Contrast that is lost: images · (1 - share) + share / 2.
+
+    >>> fade(torch.tensor([0.0, 0.5, 1.0]), share=0.2)
+    tensor([0.1000, 0.5000, 0.9000])
+    """
     _check("share", share)
     if share > 1:
         raise ValueError(f"share must be at most 1, got {share}")
@@ -41,7 +57,12 @@ def fade(images: Tensor, *, share: float) -> Tensor:
 
 
 def cover(images: Tensor, *, side: int, seed: int = 0) -> Tensor:
-    """A black square of ``side`` pixels at a place of its own in every image."""
+    """A black square of ``side`` pixels at a place of its own in every image.
+
+    >>> covered = cover(torch.ones(2, 1, 28, 28), side=8)
+    >>> (covered == 0).sum().item()
+    128
+    """
     height, width = images.shape[-2:]
     if not 1 <= side <= min(height, width):
         raise ValueError(f"side must be from 1 to {min(height, width)} pixels, got {side}")
@@ -65,6 +86,12 @@ def pgd_attack(
     Raises ``ValueError`` where none arrives.
 
     Source: Madry, Makelov, Schmidt, Tsipras, Vladu 2018, arXiv:1706.06083, section 2.1.
+
+    >>> network = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    >>> images = torch.rand(2, 1, 4, 4)
+    >>> attacked = pgd_attack(network, images, torch.tensor([0, 2]), epsilon=0.1)
+    >>> round((attacked - images).abs().max().item(), 3)
+    0.1
     """
     _check("epsilon", epsilon)
     if steps < 1:
