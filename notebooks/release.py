@@ -17,7 +17,7 @@ import nbformat
 from execute import CHECK, graded_cells
 
 from kdcourse.exercises import Exercise, exercises
-from kdcourse.exercises.showing import solution_source
+from kdcourse.exercises.engine.showing import solution_source
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 import kdcourse
 from kdcourse import exercises as course
 from kdcourse import losses
-from kdcourse.exercises import checking, comparing, records, running
-from kdcourse.exercises.core import Exercise, Misconception, case, draw
+from kdcourse.exercises.engine import checking, comparing, records, running, untouched
+from kdcourse.exercises.engine.core import Exercise, Misconception, case, draw
 from kdcourse.losses import kd_loss as imported_before
 from kdcourse.metrics import paired_interval
 
@@ -79,12 +79,22 @@ def own_progress(tmp_path, monkeypatch):
 # --- the objects ------------------------------------------------------------------------------------------------------
 
 
-def test_there_are_enough_of_them_and_ids_are_unique_and_in_order():
-    ids = [exercise.id for exercise in EXERCISES]
-    assert len(ids) == len(set(ids))
-    assert ids == sorted(ids)
-    counts = {notebook: sum(e.notebook == notebook for e in EXERCISES) for notebook in ("00", "01", "02", "03", "04")}
-    assert all(counts[notebook] >= least for notebook, least in zip(counts, (2, 2, 4, 4, 4), strict=True)), counts
+def test_every_id_is_its_files_name_and_none_is_missing_between_others():
+    numbers = {}
+    for id, exercise in course.exercises.items():
+        file = Path(inspect.getfile(exercise.reference)).parent
+        assert exercise.id == id
+        assert file.name == f"notebook_{exercise.notebook}"
+        numbers.setdefault(exercise.notebook, []).append(int(id.split(".")[1]))
+    assert all(found == list(range(1, len(found) + 1)) for found in numbers.values()), numbers
+    assert list(numbers) == [path.name[:2] for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))]
+    assert all(len(found) >= 2 for found in numbers.values())
+
+
+def test_the_letters_of_a_notebooks_questions_leave_none_out():
+    for notebook in {id[:2] for id in course.questions}:
+        letters = [id[3:] for id in course.questions if id.startswith(notebook)]
+        assert letters == list("abcdefgh"[: len(letters)])
 
 
 @every_exercise
@@ -180,13 +190,13 @@ def test_without_source_the_byte_code_tells_what_is_untouched(monkeypatch, sourc
             "raise NotImplementedError(x)", "x += 1", "import sys", "yield", "print()"]  # fmt: skip
     for docstring in ("", '"""What it does.\n\n    And how."""'):
         for body in ("...", "pass", "raise NotImplementedError", "raise NotImplementedError('now')"):
-            assert checking.is_untouched(without_source(f"def g(x, *, y=1):\n    {docstring}\n    {body}", "g"))
+            assert untouched.is_untouched(without_source(f"def g(x, *, y=1):\n    {docstring}\n    {body}", "g"))
         for body in done:
             text = f"def g(x, *, y=1):\n    {docstring}\n    {body}"
-            assert not checking.is_untouched(without_source(text, "g")), text
-    assert not checking.is_untouched(without_source("f = lambda x: None", "f"))
-    assert not checking.is_untouched(functools.partial(print))
-    assert not checking.is_untouched(functools.cache(print))
+            assert not untouched.is_untouched(without_source(text, "g")), text
+    assert not untouched.is_untouched(without_source("f = lambda x: None", "f"))
+    assert not untouched.is_untouched(functools.partial(print))
+    assert not untouched.is_untouched(functools.cache(print))
 
 
 def test_a_placeholder_that_is_returned_is_not_attempted():
@@ -715,7 +725,7 @@ NOTEBOOK = [
     "def my_gain(distilled, alone):\n    ...",
     'check("00.2", my_gain)',
     "def my_gain(distilled, alone):\n    while True:\n        pass",
-    'from kdcourse.exercises import checking\nchecking.judge.__kwdefaults__["limit"] = 0.3\ncheck("00.2", my_gain)',
+    'from kdcourse.exercises import judge\njudge.__kwdefaults__["limit"] = 0.3\ncheck("00.2", my_gain)',
     "def my_gain(distilled, alone):\n    print('here')\n    return distilled - alone",
     'check("00.2", my_gain)',
 ]

@@ -196,7 +196,7 @@ def test_the_whole_table_holds_every_entry_and_no_mathematics_to_set(table):
 
 def test_the_characters_of_html_are_escaped(monkeypatch, capsys):
     entry = {**ENTRIES[0], "term": "a < b", "chinese": "甲 & 乙", "definition": "Less <b>than</b>."}
-    monkeypatch.setattr("kdcourse.exercises.showing.load_glossary", lambda: [entry])
+    monkeypatch.setattr("kdcourse.exercises.engine.showing.load_glossary", lambda: [entry])
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda bundle, raw: shown.append(bundle["text/html"]))
     glossary()

@@ -8,45 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import (
-    notebook_00,
-    notebook_01,
-    notebook_02,
-    notebook_03,
-    notebook_04,
-    notebook_05,
-    notebook_06,
-    notebook_07,
-    notebook_08,
-    notebook_09,
-    notebook_10,
-    records,
-)
-from .checking import Verdict, WrongAnswer, grading, judge, report
-from .core import Case, Exercise, Misconception
-from .questions import QUESTIONS, Question, show
-from .showing import glossary, solution_source
+from .engine import records
+from .engine.asking import Question, show
+from .engine.checking import Verdict, WrongAnswer, grading, judge, report
+from .engine.core import Case, Exercise, Misconception
+from .engine.finding import Exercises, find_questions
+from .engine.showing import glossary, solution_source
 
-exercises: dict[str, Exercise] = {
-    exercise.id: exercise
-    for module in (
-        notebook_00,
-        notebook_01,
-        notebook_02,
-        notebook_03,
-        notebook_04,
-        notebook_05,
-        notebook_06,
-        notebook_07,
-        notebook_08,
-        notebook_09,
-        notebook_10,
-    )
-    for exercise in module.EXERCISES
-}
-"""every exercise by its id, in the order of the course"""
+exercises: Mapping[str, Exercise] = Exercises(Path(__file__).parent)
+"""every exercise by its id, in the order of the course; its file is read when it is asked for"""
 
-questions: dict[str, Question] = {question.id: question for question in QUESTIONS}
+questions: dict[str, Question] = find_questions(Path(__file__).parent)
 """every quick question by its id"""
 
 _hints_given: dict[str, int] = {}
@@ -128,6 +100,7 @@ __all__ = [
     "exercises",
     "glossary",
     "hint",
+    "judge",
     "progress",
     "questions",
     "solution",

@@ -1,0 +1,1 @@
+"""What every exercise needs and none of them is: cases, running, comparing, diagnosing, records, what is shown."""

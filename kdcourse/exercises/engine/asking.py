@@ -1,0 +1,78 @@
+"""Quick questions and predictions: one right choice, and for every choice why. ``ask("02.a")`` shows one."""
+
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+QUIZ_COLOURS = {
+    "--jq-multiple-choice-bg": "#005a8c",
+    "--jq-correct-color": "#007a5a",
+    "--jq-incorrect-color": "#b34700",
+}
+"""darker kin of the course's palette: white letters on them can be read"""
+
+QUIZ_FOCUS = ".MCButton:focus-within { outline: 4px solid #E69F00; }"
+QUIZ_MANNERS = """
+// jupyterquiz would fetch MathJax from the internet where the page's own has no typeset, as JupyterLab's has not
+if (window.MathJax && !window.MathJax.typeset) window.MathJax.typeset = () => {};
+// in a quiz the arrow keys choose; JupyterLab would go to another cell
+document.addEventListener('focusin', event => {
+  if (event.target.closest('.Quiz')) event.target.setAttribute('data-lm-suppress-shortcuts', 'true');
+});
+"""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One answer to choose, and what to say of it."""
+
+    text: str
+    why: str
+    right: bool = False
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with two to four choices, of which one is right."""
+
+    id: str
+    text: str
+    choices: tuple[Choice, ...]
+
+
+def plain(question: Question) -> str:
+    """The question as text, for a page that runs no script."""
+    lettered = [f"  {letter}  {choice.text}" for letter, choice in zip("ABCD", question.choices, strict=False)]
+    return "\n".join([f"Question {question.id}  {question.text}", *lettered])
+
+
+def quiz(question: Question) -> list[dict[str, object]]:
+    """The question in jupyterquiz's form; the verdict is a word too, not only a colour."""
+    answers = [
+        {
+            "answer": choice.text,
+            "correct": choice.right,
+            "feedback": f"{'Right.' if choice.right else 'No.'} {choice.why}",
+        }
+        for choice in question.choices
+    ]
+    return [{"question": question.text, "type": "multiple_choice", "answer_cols": 1, "answers": answers}]
+
+
+def show(question: Question) -> None:
+    """Show the question as a quiz in a notebook; elsewhere, or without jupyterquiz, print it."""
+    ipython = sys.modules.get("IPython")
+    if ipython is None or not hasattr(ipython.get_ipython(), "kernel") or find_spec("jupyterquiz") is None:
+        print(plain(question))
+        return
+    from IPython.display import display
+    from IPython.utils.capture import capture_output
+    from jupyterquiz import display_quiz
+
+    with capture_output() as shown:
+        display_quiz(quiz(question), shuffle_answers=False, max_width=760, colors=QUIZ_COLOURS)
+    page, script = (output.data for output in shown.outputs)
+    # one output, with a plain form beside it; what changes in it is read aloud
+    frame = f"<div aria-live='polite'>{page['text/html']}</div><style>{QUIZ_FOCUS}</style>"
+    html = f"{frame}<script>{QUIZ_MANNERS}{script['application/javascript']}</script>"
+    display({"text/html": html, "text/plain": plain(question)}, raw=True)

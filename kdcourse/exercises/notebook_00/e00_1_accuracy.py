@@ -1,0 +1,118 @@
+"""00.1 the share of right answers."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..engine.core import SHAPES, Case, Exercise, Misconception, case, draw, refusal
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    if labels.shape != logits.shape[:1]:
+        raise ValueError(f"shapes do not pair up: {tuple(logits.shape)} and {tuple(labels.shape)}")
+    right = logits.argmax(dim=-1) == labels
+    return right.double().mean().item()
+
+
+def accuracy_by_counting(logits: Tensor, labels: Tensor) -> float:
+    rows = zip(logits.tolist(), labels.tolist(), strict=True)
+    return sum(row.index(max(row)) == label for row, label in rows) / len(labels)
+
+
+def accuracy_by_gather(logits: Tensor, labels: Tensor) -> float:
+    if len(labels) != len(logits):
+        raise ValueError("not equally many")
+    own = F.softmax(logits, dim=1).gather(1, labels[:, None]).squeeze(1)
+    return float((own == F.softmax(logits, dim=1).amax(dim=1)).float().mean())
+
+
+def right_answers(logits: Tensor, labels: Tensor) -> float:
+    return accuracy(logits, labels) * len(labels)
+
+
+def mean_probability_of_the_label(logits: Tensor, labels: Tensor) -> float:
+    accuracy(logits, labels)
+    return F.softmax(logits, dim=-1)[torch.arange(len(labels)), labels].mean().item()
+
+
+def error_rate(logits: Tensor, labels: Tensor) -> float:
+    return 1 - accuracy(logits, labels)
+
+
+def more_than_half(logits: Tensor, labels: Tensor) -> float:
+    accuracy(logits, labels)
+    own = F.softmax(logits, dim=-1)[torch.arange(len(labels)), labels]
+    return (own > 0.5).double().mean().item()
+
+
+def largest_in_the_column(logits: Tensor, labels: Tensor) -> float:
+    named = logits.argmax(dim=0)
+    return (named[labels] == torch.arange(len(labels))).double().mean().item()
+
+
+def accuracy_cases() -> list[Case]:
+    small = torch.tensor([[2.0, 1.0, 0.0], [0.2, 0.1, 0.3], [0.0, 3.0, 1.0]], dtype=torch.float64)
+    return [
+        case(small, torch.tensor([0, 2, 2])),
+        case(draw(9, 4, spread=1.0), torch.tensor([0, 1, 2, 3, 0, 1, 2, 3, 0])),
+        refusal(SHAPES.format("(3, 3)", "(1,)"), small, torch.tensor([0])),
+    ]
+
+
+EXERCISE = Exercise(
+    id="00.1",
+    title="the share of right answers",
+    question=(
+        "A network gives every image one number a class, its **logits**. It names the class with the largest. "
+        "Write `my_accuracy(logits, labels)`: `logits` has the shape (N, C), `labels` (N,) holds the right classes. "
+        "Return the share of right rows as a number between 0 and 1. Raise a `ValueError` where the number of rows "
+        "and of labels differ."
+    ),
+    skeleton='def my_accuracy(logits, labels):\n    """Share of rows whose largest logit is the label\'s."""\n    ...',
+    reference=accuracy,
+    alternatives=(accuracy_by_counting, accuracy_by_gather),
+    cases=accuracy_cases,
+    hints=(
+        "Which class does the network name for one row?",
+        "`logits.argmax(dim=-1)` names a class for every row. Compare it with `labels`.",
+        "The mean of `(logits.argmax(dim=-1) == labels).double()` is the share. `.item()` makes it a number.",
+    ),
+    misconceptions=(
+        Misconception(
+            "the count instead of the share",
+            right_answers,
+            "this is how many rows are right. Divide by the number of rows, or sets of different size cannot be "
+            "compared",
+            "kdcourse.metrics.accuracy",
+        ),
+        Misconception(
+            "mean probability of the label",
+            mean_probability_of_the_label,
+            "this is the mean probability of the right class. Accuracy asks only which class is largest: a row that "
+            "is right with 40 % counts as much as one that is right with 99 %",
+            "kdcourse.metrics.accuracy",
+        ),
+        Misconception(
+            "the error",
+            error_rate,
+            "this is the share of wrong rows, one minus what was asked",
+            "kdcourse.metrics.accuracy",
+        ),
+        Misconception(
+            "right only above one half",
+            more_than_half,
+            "you count a row only if its class has more than half of the probability. With more than two classes the "
+            "largest can be below one half, and is named all the same",
+            "kdcourse.metrics.accuracy",
+        ),
+        Misconception(
+            "argmax over the images",
+            largest_in_the_column,
+            "`argmax(dim=0)` looks for the best image of each class. Classes are the last dimension: `dim=-1`",
+        ),
+    ),
+    shows="accuracy reads only which logit is largest, never by how much.",
+    derivation="`argmax` names a class a row, the comparison gives True or False, and the mean of those is the share.",
+    forbidden=("kdcourse.metrics.accuracy",),
+    relative=1e-6,
+)

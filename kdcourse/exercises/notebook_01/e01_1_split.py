@@ -1,0 +1,103 @@
+"""01.1 a split without leaks."""
+
+import torch
+
+from ..engine.core import Case, Exercise, Misconception, case
+
+Rows = tuple[list[int], list[int]]
+
+
+def split_rows(labels: list[int], per_class: int) -> Rows:
+    taken = dict.fromkeys(labels, 0)
+    train: list[int] = []
+    validation: list[int] = []
+    for row, label in enumerate(labels):
+        taken[label] += 1
+        (validation if taken[label] <= per_class else train).append(row)
+    return train, validation
+
+
+def split_by_sets(labels: list[int], per_class: int) -> Rows:
+    held = {r for c in set(labels) for r in [i for i, label in enumerate(labels) if label == c][:per_class]}
+    return [row for row in range(len(labels)) if row not in held], sorted(held)
+
+
+def split_by_sorting(labels: list[int], per_class: int) -> Rows:
+    order = torch.tensor(labels).argsort(stable=True)
+    counts = torch.bincount(torch.tensor(labels))
+    first = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+    held = torch.arange(len(labels)) - first < per_class
+    return order[~held].sort().values.tolist(), order[held].sort().values.tolist()
+
+
+def leaking(labels: list[int], per_class: int) -> Rows:
+    return list(range(len(labels))), split_rows(labels, per_class)[1]
+
+
+def first_rows_of_all(labels: list[int], per_class: int) -> Rows:
+    held = per_class * len(set(labels))
+    return list(range(held, len(labels))), list(range(held))
+
+
+def too_few_in_all(labels: list[int], per_class: int) -> Rows:
+    return list(range(per_class, len(labels))), list(range(per_class))
+
+
+def parts_swapped(labels: list[int], per_class: int) -> Rows:
+    train, validation = split_rows(labels, per_class)
+    return validation, train
+
+
+def split_cases() -> list[Case]:
+    return [case([0, 0, 1, 0, 1], 1), case([2, 0, 1, 1, 0, 2, 2, 0, 1, 2, 1, 0], 2)]
+
+
+EXERCISE = Exercise(
+    id="01.1",
+    title="a split without leaks",
+    question=(
+        "Write `my_split_rows(labels, per_class)`. `labels` is a list of class numbers, one a row. Return two lists of "
+        "row numbers, `train` and `validation`, both ascending: validation holds the first `per_class` rows of every "
+        "class, train all others."
+    ),
+    skeleton=(
+        'def my_split_rows(labels, per_class):\n    """Row numbers for train and for validation, both '
+        'ascending."""\n    ...'
+    ),
+    reference=split_rows,
+    alternatives=(split_by_sets, split_by_sorting),
+    cases=split_cases,
+    hints=(
+        "Every row must be in exactly one of the two lists.",
+        "Count for each class how many of its rows you have already put into validation.",
+        "Go through `enumerate(labels)`; a row goes to validation while its class has fewer than `per_class` there.",
+    ),
+    misconceptions=(
+        Misconception(
+            "train keeps the validation rows",
+            leaking,
+            "your train list still holds the validation rows. The network is then measured on images it has learned "
+            "by heart, and every score is too good",
+        ),
+        Misconception(
+            "the first rows, whatever their class",
+            first_rows_of_all,
+            "you take the first rows whatever their class. Files are often sorted by class: validation then holds "
+            "some classes too often and others never",
+        ),
+        Misconception(
+            "per_class in all",
+            too_few_in_all,
+            "validation has `per_class` rows in all. It is to have as many of *every* class",
+        ),
+        Misconception(
+            "train and validation swapped",
+            parts_swapped,
+            "the two lists are swapped: train comes first. You would train on the small part",
+        ),
+    ),
+    shows="a split is honest when every row is in one part only and every class in both.",
+    derivation=(
+        "One pass over the rows: each goes to validation until its class is full there, and to train afterwards."
+    ),
+)

@@ -1,0 +1,148 @@
+"""01.4 the calibration error."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..engine.core import Case, Exercise, Misconception, case, draw
+
+
+def calibration_error(logits: Tensor, labels: Tensor, *, bins: int = 15) -> float:
+    confidence, named = F.softmax(logits.double(), dim=-1).max(dim=-1)
+    right = (named == labels).double()
+    place = torch.ceil(confidence * bins)
+    error = 0.0
+    for number in place.unique():
+        inside = place == number
+        gap = (confidence[inside].mean() - right[inside].mean()).abs()
+        error += (inside.double().mean() * gap).item()
+    return error
+
+
+def calibration_by_sums(logits: Tensor, labels: Tensor, *, bins: int = 15) -> float:
+    confidence, named = F.softmax(logits.double(), dim=-1).max(dim=-1)
+    place = (confidence * bins).ceil().long() - 1
+    surplus = torch.zeros(bins, dtype=torch.float64).index_add(0, place, confidence - (named == labels).double())
+    return surplus.abs().sum().item() / len(labels)
+
+
+def calibration_by_loops(logits: Tensor, labels: Tensor, *, bins: int = 15) -> float:
+    sums = [0.0] * bins
+    for row, label in zip(F.softmax(logits, dim=1).tolist(), labels.tolist(), strict=True):
+        place = next(k for k in range(bins) if max(row) <= (k + 1) / bins + 1e-12)
+        sums[place] += max(row) - (row.index(max(row)) == label)
+    return sum(abs(total) for total in sums) / len(labels)
+
+
+def _bins(logits: Tensor, labels: Tensor, bins: int) -> list[tuple[float, float]]:
+    confidence, named = F.softmax(logits.double(), dim=-1).max(dim=-1)
+    surplus = confidence - (named == labels).double()
+    place = torch.ceil(confidence * bins)
+    inside = [place == number for number in place.unique()]
+    return [(surplus[rows].mean().item(), rows.double().mean().item()) for rows in inside]
+
+
+def bins_alike(logits: Tensor, labels: Tensor, *, bins: int = 15) -> float:
+    found = _bins(logits, labels, bins)
+    return sum(abs(gap) for gap, _ in found) / len(found)
+
+
+def signed_gaps(logits: Tensor, labels: Tensor, *, bins: int = 15) -> float:
+    return sum(gap * share for gap, share in _bins(logits, labels, bins))
+
+
+def one_bin(logits: Tensor, labels: Tensor, *, bins: int = 15) -> float:
+    return abs(signed_gaps(logits, labels, bins=bins))
+
+
+def worst_bin(logits: Tensor, labels: Tensor, *, bins: int = 15) -> float:
+    return max(abs(gap) for gap, _ in _bins(logits, labels, bins))
+
+
+def confidence_of_the_label(logits: Tensor, labels: Tensor, *, bins: int = 15) -> float:
+    p = F.softmax(logits.double(), dim=-1)
+    confidence, right = p[torch.arange(len(labels)), labels], (p.argmax(dim=-1) == labels).double()
+    place = torch.ceil(confidence * bins).clamp(min=1).long() - 1
+    return torch.bincount(place, weights=confidence - right, minlength=bins).abs().sum().item() / len(labels)
+
+
+def calibration_cases() -> list[Case]:
+    small = torch.tensor([[0.9, 0.1], [0.85, 0.15], [0.6, 0.4], [0.3, 0.7]], dtype=torch.float64).log()
+    sure = 1.3 * draw(60, 4, seed=2)
+    modest = 0.3 * draw(40, 3, seed=3)
+    return [
+        case(small, torch.tensor([0, 1, 0, 1]), bins=5),
+        case(sure, (sure + draw(60, 4, seed=4)).argmax(dim=1), bins=15),
+        case(modest, modest.argmax(dim=1), bins=4),
+    ]
+
+
+_ECE = "kdcourse.metrics.expected_calibration_error"
+EXERCISE = Exercise(
+    id="01.4",
+    title="the calibration error",
+    question=(
+        "A row's *confidence* is its largest probability. Sort the rows by confidence into `bins` equal bins "
+        "over (0, 1]; an edge belongs to the bin below it. Write `my_calibration_error(logits, labels, *, "
+        "bins=15)`: the "
+        "distance of mean confidence and accuracy in each bin, averaged with the bins' shares of the rows as weights. "
+        "Return a number."
+    ),
+    skeleton=(
+        "def my_calibration_error(logits, labels, *, bins=15):\n"
+        '    """Expected calibration error (Guo et al. 2017)."""\n    ...'
+    ),
+    reference=calibration_error,
+    alternatives=(calibration_by_sums, calibration_by_loops),
+    cases=calibration_cases,
+    hints=(
+        "Begin with a confidence and a right-or-wrong for each row.",
+        "`torch.ceil(confidence * bins)` numbers the bins from 1. Skip the empty ones.",
+        "For each bin: (rows in it / all rows) × |mean confidence - share right|. Sum over the bins.",
+    ),
+    misconceptions=(
+        Misconception(
+            "all bins weigh the same",
+            bins_alike,
+            "you average over the bins alike, so a bin with one row weighs as much as one with a thousand. Weight each "
+            "by its share of the rows",
+            _ECE,
+        ),
+        Misconception(
+            "signed gaps",
+            signed_gaps,
+            "you sum gaps with their sign. Bins that are too sure and bins that are too modest cancel, and a badly "
+            "calibrated network gets zero. Take the absolute value in each bin",
+            _ECE,
+        ),
+        Misconception(
+            "one bin",
+            one_bin,
+            "this is |mean confidence - accuracy| over all rows at once, or the absolute value was taken after the "
+            "sum: faults of opposite sign cancel. Take it bin by bin",
+            _ECE,
+        ),
+        Misconception(
+            "the worst bin",
+            worst_bin,
+            "this is the largest gap of any bin, the *maximum* calibration error. It is another measure, and a single "
+            "row can decide it",
+            _ECE,
+        ),
+        Misconception(
+            "confidence in the right class",
+            confidence_of_the_label,
+            "you use the probability of the label as confidence. The network does not know the label: its confidence "
+            "is the largest probability, whichever class that is",
+            _ECE,
+        ),
+    ),
+    shows="calibration compares what a network says of itself with how often that is true, among alike answers.",
+    derivation=(
+        "ECE = Σ_b n_b/N · |conf(b) - acc(b)|. As n_b · (conf - acc) is the sum of confidence - right over the bin, it "
+        "is also Σ_b |Σ_(i in b) (confidence_i - right_i)| / N. Source: Guo et al. 2017, arXiv:1706.04599, section 2."
+    ),
+    forbidden=(_ECE, "kdcourse.metrics.reliability"),
+    relative=1e-4,
+    points=2,
+)

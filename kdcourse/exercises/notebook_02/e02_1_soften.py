@@ -1,0 +1,118 @@
+"""02.1 softmax at a temperature."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..engine.core import Case, Exercise, Misconception, case, draw
+
+
+def soften(logits: Tensor, temperature: float) -> Tensor:
+    z = logits / temperature
+    weights = (z - z.amax(dim=-1, keepdim=True)).exp()
+    return weights / weights.sum(dim=-1, keepdim=True)
+
+
+def soften_by_library(logits: Tensor, temperature: float) -> Tensor:
+    return F.softmax(logits / temperature, dim=-1)
+
+
+def soften_by_log_sum_exp(logits: Tensor, temperature: float) -> Tensor:
+    z = logits / temperature
+    return (z - z.logsumexp(dim=-1, keepdim=True)).exp()
+
+
+def multiplied(logits: Tensor, temperature: float) -> Tensor:
+    return F.softmax(logits * temperature, dim=-1)
+
+
+def without_the_largest(logits: Tensor, temperature: float) -> Tensor:
+    weights = (logits / temperature).exp()
+    return weights / weights.sum(dim=-1, keepdim=True)
+
+
+def over_the_rows(logits: Tensor, temperature: float) -> Tensor:
+    return F.softmax(logits / temperature, dim=0)
+
+
+def divided_after(logits: Tensor, temperature: float) -> Tensor:
+    return F.softmax(logits, dim=-1) / temperature
+
+
+def temperature_never_used(logits: Tensor, temperature: float) -> Tensor:
+    return F.softmax(logits, dim=-1)
+
+
+def sum_of_all(logits: Tensor, temperature: float) -> Tensor:
+    weights = soften(logits, temperature)
+    return weights / weights.sum()
+
+
+def soften_cases() -> list[Case]:
+    one, many = torch.tensor([[2.0, 1.0, 0.0], [0.0, 0.0, 3.0]], dtype=torch.float64), draw(2, 3, 4)
+    large = torch.tensor([[1000.0, 0.0], [-1000.0, -1001.0]], dtype=torch.float64)
+    return [case(one, 2.0), case(one, 0.5), case(many, 4.0), case(large, 1.0)]
+
+
+EXERCISE = Exercise(
+    id="02.1",
+    title="softmax at a temperature",
+    question=(
+        "Write `my_soften(logits, temperature)`: the probabilities softmax(z / T) over the last dimension, "
+        "for logits of "
+        "any shape (…, C). It must not overflow, whatever the logits are."
+    ),
+    skeleton='def my_soften(logits, temperature):\n    """softmax(logits / temperature), classes last."""\n    ...',
+    reference=soften,
+    alternatives=(soften_by_library, soften_by_log_sum_exp),
+    cases=soften_cases,
+    hints=(
+        "What does softmax not notice when you add it to every logit of a row?",
+        "exp(1000) is infinite. Subtract each row's largest value before you take the exponential.",
+        "`z = logits / temperature`, then exp of `z - z.amax(dim=-1, keepdim=True)`, divided by its sum over the last "
+        "dimension.",
+    ),
+    misconceptions=(
+        Misconception(
+            "lower temperature smooths",
+            multiplied,
+            "you multiply by the temperature. Then a higher one sharpens and a lower one smooths, the reverse of what "
+            "is meant. It is a common slip: the inverse temperature 1/T is multiplied, the temperature divides",
+        ),
+        Misconception(
+            "exponential of the bare logits",
+            without_the_largest,
+            "right for small logits, but exp(1000) is infinite and infinity / infinity is no number. Subtract the "
+            "row's largest logit first: softmax does not notice a shift",
+        ),
+        Misconception(
+            "softmax over the rows",
+            over_the_rows,
+            "you normalise over dimension 0, the images. They would then compete with one another. Classes are the "
+            "last dimension",
+        ),
+        Misconception(
+            "probabilities divided by the temperature",
+            divided_after,
+            "you divide the probabilities by the temperature. They no longer sum to 1, and nothing got smoother: the "
+            "logits are to be divided, before the exponential",
+        ),
+        Misconception(
+            "temperature never used",
+            temperature_never_used,
+            "the temperature does nothing in your function",
+        ),
+        Misconception(
+            "one sum for the whole batch",
+            sum_of_all,
+            "you divide by the sum of the whole batch. Each row is to sum to 1: sum over the last dimension only, and "
+            "keep it (`keepdim=True`)",
+        ),
+    ),
+    shows="temperature divides the logits, and a shift of a row changes nothing but saves it from overflow.",
+    derivation=(
+        "exp((z - m)/T) = exp(z/T) · exp(-m/T), and the second factor cancels in the fraction. With m the row's "
+        "largest logit no exponent is above zero, and the sum is at least 1."
+    ),
+    gradients=(0,),
+)

@@ -1,0 +1,122 @@
+"""02.2 the entropy of a soft target."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..engine.core import Case, Exercise, Misconception, case, draw
+
+
+def entropy(logits: Tensor, *, temperature: float = 1.0) -> Tensor:
+    log_p = F.log_softmax(logits / temperature, dim=-1)
+    return -(log_p.exp() * log_p).sum(dim=-1)
+
+
+def entropy_from_log_sum(logits: Tensor, *, temperature: float = 1.0) -> Tensor:
+    z = logits / temperature
+    return z.logsumexp(dim=-1) - (F.softmax(z, dim=-1) * z).sum(dim=-1)
+
+
+def entropy_by_xlogy(logits: Tensor, *, temperature: float = 1.0) -> Tensor:
+    return torch.special.entr(F.softmax(logits / temperature, dim=-1)).sum(dim=-1)
+
+
+def in_bits(logits: Tensor, *, temperature: float = 1.0) -> Tensor:
+    return entropy(logits, temperature=temperature) / math.log(2)
+
+
+def zero_times_log_zero(logits: Tensor, *, temperature: float = 1.0) -> Tensor:
+    p = F.softmax(logits / temperature, dim=-1)
+    return -(p * p.log()).sum(dim=-1)
+
+
+def minus_forgotten(logits: Tensor, *, temperature: float = 1.0) -> Tensor:
+    return -entropy(logits, temperature=temperature)
+
+
+def mean_over_classes(logits: Tensor, *, temperature: float = 1.0) -> Tensor:
+    return entropy(logits, temperature=temperature) / logits.shape[-1]
+
+
+def entropy_at_one(logits: Tensor, *, temperature: float = 1.0) -> Tensor:
+    return entropy(logits)
+
+
+def share_of_the_largest_entropy(logits: Tensor, *, temperature: float = 1.0) -> Tensor:
+    return entropy(logits, temperature=temperature) / math.log(logits.shape[-1])
+
+
+def entropy_cases() -> list[Case]:
+    half = torch.tensor([[0.5, 0.25, 0.25], [0.8, 0.1, 0.1]], dtype=torch.float64).log()
+    sure = torch.tensor([[2000.0, 0.0, 0.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
+    return [case(half), case(draw(2, 3, 5), temperature=3.0), case(sure, temperature=1.0)]
+
+
+_ENTROPY = "kdcourse.metrics.entropy"
+EXERCISE = Exercise(
+    id="02.2",
+    title="the entropy of a soft target",
+    question=(
+        "Write `my_entropy(logits, *, temperature=1.0)`: H = -Σ p ln p in nats, with p = softmax(z / T) over the last "
+        "dimension. Logits (…, C) give entropies (…). A network that is quite sure has the entropy 0."
+    ),
+    skeleton=(
+        "def my_entropy(logits, *, temperature=1.0):\n"
+        '    """Entropy in nats of softmax(logits / temperature), classes last."""\n    ...'
+    ),
+    reference=entropy,
+    alternatives=(entropy_from_log_sum, entropy_by_xlogy),
+    cases=entropy_cases,
+    hints=(
+        "What is 0 · ln 0 in a sum of surprises, and what is it in a computer?",
+        "`F.log_softmax` gives ln p without ever taking the logarithm of zero.",
+        "`log_p = F.log_softmax(logits / temperature, dim=-1)`, and then -(exp(log_p) · log_p), summed over classes.",
+    ),
+    misconceptions=(
+        Misconception(
+            "bits for nats",
+            in_bits,
+            "1.443 times too large: this is the entropy in bits. Nats use the natural logarithm. Losses do so too, and "
+            "so the two may be compared",
+            _ENTROPY,
+        ),
+        Misconception(
+            "zero times the logarithm of zero",
+            zero_times_log_zero,
+            "right until the network is sure. Then a probability rounds to 0, its logarithm is minus infinity, and "
+            "0 · infinity is no number. Take the logarithm inside: `F.log_softmax`",
+            _ENTROPY,
+        ),
+        Misconception(
+            "minus sign missing",
+            minus_forgotten,
+            "the minus sign is missing. ln p is never above 0, so Σ p ln p is minus the entropy",
+            _ENTROPY,
+        ),
+        Misconception(
+            "mean over classes",
+            mean_over_classes,
+            "exactly C times too small: you take the mean over the classes. The probabilities already are the weights "
+            "of a mean, so sum",
+            _ENTROPY,
+        ),
+        Misconception(
+            "temperature never used",
+            entropy_at_one,
+            "you compute the entropy at T = 1 whatever the temperature is",
+            _ENTROPY,
+        ),
+        Misconception(
+            "share of the largest entropy",
+            share_of_the_largest_entropy,
+            "you divide by ln C, so that 1 means uniform. That is a share, not nats, and it hides how many classes "
+            "there are",
+            _ENTROPY,
+        ),
+    ),
+    shows="entropy is the mean surprise, and a sure network has none.",
+    derivation="With ln p = z/T - ln Z it is also H = ln Z - ⟨z⟩/T, which needs no p · ln p at all.",
+    forbidden=(_ENTROPY,),
+)

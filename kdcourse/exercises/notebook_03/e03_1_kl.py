@@ -1,0 +1,129 @@
+"""03.1 a divergence, and only of distributions."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..engine.core import Case, Exercise, Misconception, case, refusal
+
+
+def kl_of_probabilities(p: Tensor, q: Tensor) -> Tensor:
+    for name, vector in (("p", p), ("q", q)):
+        if abs(vector.sum().item() - 1) > 1e-6:
+            raise ValueError(f"{name} sums to {vector.sum().item():.4g}, so it is no distribution")
+    return (torch.special.xlogy(p, p) - torch.special.xlogy(p, q)).sum()
+
+
+def kl_where_p_is_positive(p: Tensor, q: Tensor) -> Tensor:
+    if not (math.isclose(sum(p.tolist()), 1, abs_tol=1e-6) and math.isclose(sum(q.tolist()), 1, abs_tol=1e-6)):
+        raise ValueError("not a distribution")
+    some = p > 0
+    return (p[some] * (p[some] / q[some]).log()).sum()
+
+
+def kl_by_library(p: Tensor, q: Tensor) -> Tensor:
+    for vector in (p, q):
+        torch.testing.assert_close(vector.sum().item(), 1.0)
+    return F.kl_div(q.log(), p, reduction="sum")
+
+
+def other_direction(p: Tensor, q: Tensor) -> Tensor:
+    return kl_of_probabilities(q, p)
+
+
+def cross_entropy_for_kl(p: Tensor, q: Tensor) -> Tensor:
+    kl_of_probabilities(p, q)
+    return -torch.special.xlogy(p, q).sum()
+
+
+def minus_missing(p: Tensor, q: Tensor) -> Tensor:
+    return -cross_entropy_for_kl(p, q)
+
+
+def zero_log_zero(p: Tensor, q: Tensor) -> Tensor:
+    kl_of_probabilities(p, q)
+    return (p * (p.log() - q.log())).sum()
+
+
+def kl_in_bits(p: Tensor, q: Tensor) -> Tensor:
+    return kl_of_probabilities(p, q) / math.log(2)
+
+
+def kl_mean_over_classes(p: Tensor, q: Tensor) -> Tensor:
+    return kl_of_probabilities(p, q) / len(p)
+
+
+def anything_for_probabilities(p: Tensor, q: Tensor) -> Tensor:
+    return (torch.special.xlogy(p, p) - torch.special.xlogy(p, q)).sum()
+
+
+def kl_cases() -> list[Case]:
+    p, q, r = (torch.tensor(v, dtype=torch.float64) for v in ([0.75, 0.25], [0.5, 0.5], [0.1, 0.9]))
+    s, fake = (torch.tensor(v, dtype=torch.float64) for v in ([0.1, 0.1, 0.8, 0.0], [0.1, 0.3, 0.6, 0.1]))
+    u = torch.tensor([0.1, 0.3, 0.5, 0.1], dtype=torch.float64)
+    why = "a q that sums to 1.1, so that it is no distribution"
+    return [case(p, q), case(r, p), case(s, u), refusal(why, s, fake)]
+
+
+EXERCISE = Exercise(
+    id="03.1",
+    title="a divergence, and only of distributions",
+    question=(
+        r"Write `my_kl_of_probabilities(p, q)`: $\mathrm{KL}(p\,\|\,q)$ in nats for two vectors of probabilities. "
+        "A class with $p_k = 0$ adds nothing. Raise a `ValueError` if one of the vectors does not sum to 1 (to within "
+        "a millionth)."
+    ),
+    skeleton='def my_kl_of_probabilities(p, q):\n    """KL(p ‖ q) in nats, of two probability vectors."""\n    ...',
+    reference=kl_of_probabilities,
+    alternatives=(kl_where_p_is_positive, kl_by_library),
+    cases=kl_cases,
+    hints=(
+        "It is the mean of a difference of surprises. Under which of the two?",
+        "Σ p (ln p - ln q). In a computer 0 · ln 0 is no number: leave those classes out.",
+        "`torch.special.xlogy(p, q)` is p · ln q, and 0 where p is 0. Check `abs(p.sum() - 1)` first.",
+    ),
+    misconceptions=(
+        Misconception(
+            "the two swapped",
+            other_direction,
+            "this is KL(q ‖ p). The divergence is not symmetric: the first is the truth that weights the surprises, "
+            "the second the belief",
+        ),
+        Misconception(
+            "cross-entropy for divergence",
+            cross_entropy_for_kl,
+            "this is the cross-entropy -Σ p ln q. It is not zero for p = q. A divergence is the *excess*: take the "
+            "entropy of p off. The worked example that circulates as 'KL = 0.277' makes this mistake too",
+        ),
+        Misconception(
+            "minus sign missing",
+            minus_missing,
+            "this is Σ p ln q, a cross-entropy without its minus sign. It is never above zero, and who minimises it "
+            "makes the belief worse and worse",
+        ),
+        Misconception(
+            "zero times the logarithm of zero",
+            zero_log_zero,
+            "right until a probability is 0. There 0 · ln 0 is to count as 0, and in a computer it is no number",
+        ),
+        Misconception(
+            "bits for nats", kl_in_bits, "1.443 times too large: these are bits. Nats use the natural logarithm"
+        ),
+        Misconception(
+            "mean over classes",
+            kl_mean_over_classes,
+            "exactly C times too small: p already holds the weights of a mean, so sum over the classes",
+        ),
+        Misconception(
+            "anything taken for probabilities",
+            anything_for_probabilities,
+            "right for distributions, but you take vectors that sum to something else. Gibbs' inequality then has no "
+            "ground to stand on, and the 'divergence' can be negative",
+        ),
+    ),
+    shows="KL is the excess surprise of a belief, zero only for the truth, and means something for distributions only.",
+    derivation="KL(p ‖ q) = Σ p (-ln q) - Σ p (-ln p): the surprise under q less the one that cannot be avoided.",
+    gradients=(),
+)

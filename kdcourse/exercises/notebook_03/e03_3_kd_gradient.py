@@ -1,0 +1,113 @@
+"""03.3 its gradient, by hand."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..engine.core import Case, Exercise, Misconception, case, refusal
+from .common import REFUSES_SHAPES, check_shapes, pairs, unequal
+from .e03_2_kd_loss import kd_loss
+
+
+def kd_gradient(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) -> Tensor:
+    check_shapes(student_logits, teacher_logits)
+    p_s = F.softmax(student_logits / temperature, dim=-1)
+    p_t = F.softmax(teacher_logits / temperature, dim=-1)
+    return temperature * (p_s - p_t) / len(student_logits)
+
+
+def gradient_by_autograd(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) -> Tensor:
+    leaf = student_logits.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        return torch.autograd.grad(kd_loss(leaf, teacher_logits, temperature=temperature), leaf)[0]
+
+
+def gradient_by_rows(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) -> Tensor:
+    rows = zip(student_logits, teacher_logits, strict=True)
+    found = [F.softmax(s / temperature, dim=0) - F.softmax(t / temperature, dim=0) for s, t in rows]
+    return torch.stack(found) / len(found) * temperature
+
+
+def gradient_without_t_squared(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
+    return kd_gradient(s, t, temperature=temperature) / temperature**2
+
+
+def gradient_without_chain_rule(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
+    return kd_gradient(s, t, temperature=temperature) * temperature
+
+
+def gradient_uphill(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
+    return -kd_gradient(s, t, temperature=temperature)
+
+
+def gradient_of_the_sum(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
+    return kd_gradient(s, t, temperature=temperature) * len(s)
+
+
+def gradient_at_one(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
+    return temperature * kd_gradient(s, t, temperature=1.0)
+
+
+def gradient_cases() -> list[Case]:
+    why, *bad = unequal()
+    first, second, _ = pairs()
+    return [
+        case(*first, temperature=2.0),
+        case(*second, temperature=3.0),
+        refusal(why, *bad, temperature=2.0),
+    ]
+
+
+EXERCISE = Exercise(
+    id="03.3",
+    title="its gradient, by hand",
+    question=(
+        "Write `my_kd_gradient(student_logits, teacher_logits, *, temperature)`: the gradient of the loss of "
+        "exercise 03.2 "
+        f"with respect to the student's logits (N, C), as a formula. {REFUSES_SHAPES}"
+    ),
+    skeleton=(
+        "def my_kd_gradient(student_logits, teacher_logits, *, temperature):\n"
+        '    """Gradient of T² · KL, the mean over N examples, with respect to the student."""\n    ...'
+    ),
+    reference=kd_gradient,
+    alternatives=(gradient_by_autograd, gradient_by_rows),
+    cases=gradient_cases,
+    hints=(
+        "Begin with the gradient for one image and without T². Then put the factors on.",
+        "For one image KL has the gradient (p_s - p_t) / T. Multiply by T², and divide by the number of images.",
+        "`temperature * (p_s - p_t) / len(student_logits)`, both softened at T.",
+    ),
+    misconceptions=(
+        Misconception(
+            "T² left out",
+            gradient_without_t_squared,
+            "this is the gradient of KL without the T² in front of the loss: T²/T = T belongs there",
+        ),
+        Misconception(
+            "inner derivative forgotten",
+            gradient_without_chain_rule,
+            "T times too large: the derivative of z / T is 1/T, so of T² only one T is left",
+        ),
+        Misconception(
+            "sign reversed",
+            gradient_uphill,
+            "the sign is reversed. Where the student gives a class too much, the gradient is positive, and the step "
+            "against it makes the logit smaller",
+        ),
+        Misconception(
+            "mean over examples forgotten",
+            gradient_of_the_sum,
+            "exactly N times too large: the loss is a mean over examples, so each gets 1/N of the gradient",
+        ),
+        Misconception(
+            "probabilities at temperature one",
+            gradient_at_one,
+            "your probabilities are those at T = 1. Both are softened at T",
+        ),
+    ),
+    shows="the student is pulled by the plain difference of probabilities, times T/N.",
+    derivation=(
+        "∂ln p_k/∂z_i = ([k=i] - p_i)/T. Weighted with p_t and summed: ∂KL/∂z_i = (p_s,i - p_t,i)/T. Times T²/N."
+    ),
+)

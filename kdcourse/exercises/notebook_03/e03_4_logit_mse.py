@@ -1,0 +1,141 @@
+"""03.4 matching logits."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..engine.core import Case, Exercise, Misconception, case, refusal
+from .common import REFUSES_SHAPES, check_shapes, pairs, unequal
+
+
+def logit_mse(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    check_shapes(student_logits, teacher_logits)
+    difference = student_logits - teacher_logits.detach()
+    centred = difference - difference.mean(dim=-1, keepdim=True)
+    return 0.5 * centred.square().mean()
+
+
+def mse_by_variance(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    check_shapes(student_logits, teacher_logits)
+    return (student_logits - teacher_logits.detach()).var(dim=-1, correction=0).mean() / 2
+
+
+def mse_by_library(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    check_shapes(student_logits, teacher_logits)
+    student, teacher = (z - z.mean(dim=-1, keepdim=True) for z in (student_logits, teacher_logits.detach()))
+    return F.mse_loss(student, teacher, reduction="sum") / (2 * student.numel())
+
+
+def not_centred(s: Tensor, t: Tensor) -> Tensor:
+    check_shapes(s, t)
+    return 0.5 * F.mse_loss(s, t.detach())
+
+
+def plain_mean_square(s: Tensor, t: Tensor) -> Tensor:
+    check_shapes(s, t)
+    return F.mse_loss(s, t.detach())
+
+
+def not_halved(s: Tensor, t: Tensor) -> Tensor:
+    return 2 * logit_mse(s, t)
+
+
+def summed_over_classes(s: Tensor, t: Tensor) -> Tensor:
+    return s.shape[-1] * logit_mse(s, t)
+
+
+def relu_on_logits(s: Tensor, t: Tensor) -> Tensor:
+    return logit_mse(F.relu(s), F.relu(t))
+
+
+def mse_to_the_teacher(s: Tensor, t: Tensor) -> Tensor:
+    return logit_mse(t, s)
+
+
+def mse_to_both(s: Tensor, t: Tensor) -> Tensor:
+    check_shapes(s, t)
+    return (s - t).var(dim=-1, correction=0).mean() / 2
+
+
+def mse_cases() -> list[Case]:
+    why, *bad = unequal()
+    return [*(case(s, t) for s, t in pairs()), refusal(why, *bad)]
+
+
+_MSE = "kdcourse.losses.logit_mse_loss"
+EXERCISE = Exercise(
+    id="03.4",
+    title="matching logits",
+    question=(
+        "Write `my_logit_mse(student_logits, teacher_logits)`, the limit of the distillation loss for T → ∞: half the "
+        r"squared distance of the *centred* logits, $\frac{1}{2C} \sum_k (\tilde z_{s,k} - \tilde z_{t,k})^2$, "
+        f"averaged over all leading dimensions. Only the student gets a gradient. {REFUSES_SHAPES}"
+    ),
+    skeleton=(
+        "def my_logit_mse(student_logits, teacher_logits):\n"
+        '    """Half the mean squared distance of centred logits."""\n    ...'
+    ),
+    reference=logit_mse,
+    alternatives=(mse_by_variance, mse_by_library),
+    cases=mse_cases,
+    hints=(
+        "What may be added to all logits of a row without changing any probability? The loss must not notice it.",
+        "Subtract each row's mean over its classes, from the difference or from both.",
+        "`d = student - teacher.detach()`; `0.5 * (d - d.mean(dim=-1, keepdim=True)).square().mean()`.",
+    ),
+    misconceptions=(
+        Misconception(
+            "not centred",
+            not_centred,
+            "you compare the bare logits. Adding 5 to every logit of a row changes no probability, but it changes your "
+            "loss: subtract each row's mean",
+            _MSE,
+        ),
+        Misconception(
+            "the plain mean square",
+            plain_mean_square,
+            "this is the plain mean squared error. Two things are missing: centre each row, so that a shift which "
+            "softmax cannot see costs nothing, and halve it",
+            _MSE,
+        ),
+        Misconception(
+            "not halved",
+            not_halved,
+            "exactly twice too large. The limit has the factor 1/(2C), so that its gradient has 1/C",
+            _MSE,
+        ),
+        Misconception(
+            "summed over classes",
+            summed_over_classes,
+            "exactly C times too large: divide by the number of classes, as in the limit of the distillation loss",
+            _MSE,
+        ),
+        Misconception(
+            "ReLU on the logits",
+            relu_on_logits,
+            "you put the logits through a ReLU. Negative logits carry what a class is *not*; with them cut "
+            "off, classes "
+            "die and get no gradient any more",
+            _MSE,
+        ),
+        Misconception(
+            "student and teacher swapped",
+            mse_to_the_teacher,
+            "the value is right, because a square looks the same from both sides. But the gradient flows to the "
+            "teacher, and the student never moves",
+            _MSE,
+        ),
+        Misconception(
+            "teacher not detached",
+            mse_to_both,
+            "the value is right, but the teacher gets a gradient too. Detach it, or it will move towards the student",
+            _MSE,
+        ),
+    ),
+    shows="at very high temperature distillation compares logits, up to the shift that softmax cannot see.",
+    derivation=(
+        "For large T, p_k ≈ (1 + z̃_k/T)/C, so T (p_s - p_t) → (z̃_s - z̃_t)/C, which is the gradient of "
+        "Σ (z̃_s - z̃_t)²/2C. Source: Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2.1."
+    ),
+    gradients=(0, 1),
+    forbidden=(_MSE,),
+)

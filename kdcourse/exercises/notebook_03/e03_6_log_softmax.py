@@ -1,0 +1,114 @@
+"""03.6 a logarithm that never sees zero."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..engine.core import Case, Exercise, Misconception, case, draw
+
+
+def log_softmax(logits: Tensor) -> Tensor:
+    shifted = logits - logits.amax(dim=-1, keepdim=True)
+    return shifted - shifted.exp().sum(dim=-1, keepdim=True).log()
+
+
+def log_softmax_detached_shift(logits: Tensor) -> Tensor:
+    m = logits.max(dim=-1, keepdim=True).values.detach()
+    return logits - (m + (logits - m).exp().sum(dim=-1, keepdim=True).log())
+
+
+def log_softmax_pairwise(logits: Tensor) -> Tensor:
+    total = logits[..., :1]
+    for place in range(1, logits.shape[-1]):
+        total = torch.logaddexp(total, logits[..., place : place + 1])
+    return logits - total
+
+
+def log_of_softmax(logits: Tensor) -> Tensor:
+    return F.softmax(logits, dim=-1).log()
+
+
+def bare_exponential(logits: Tensor) -> Tensor:
+    return logits - logits.exp().sum(dim=-1, keepdim=True).log()
+
+
+def epsilon_added(logits: Tensor) -> Tensor:
+    return (F.softmax(logits, dim=-1) + 1e-8).log()
+
+
+def largest_of_the_batch(logits: Tensor) -> Tensor:
+    shifted = logits - logits.max()
+    return shifted - shifted.exp().sum(dim=-1, keepdim=True).log()
+
+
+def largest_not_given_back(logits: Tensor) -> Tensor:
+    m = logits.amax(dim=-1, keepdim=True)
+    return logits - (logits - m).exp().sum(dim=-1, keepdim=True).log()
+
+
+def log_softmax_cases() -> list[Case]:
+    small = torch.tensor([[1.0, 3.0, 0.0]], dtype=torch.float64)
+    large = torch.tensor([[2000.0, 0.0, 1.0], [-1500.0, -1500.0, -1501.0]], dtype=torch.float64)
+    return [case(small), case(draw(2, 3, 4, seed=16)), case(large)]
+
+
+EXERCISE = Exercise(
+    id="03.6",
+    title="a logarithm that never sees zero",
+    question=(
+        "Write `my_log_softmax(logits)` over the last dimension, for logits (…, C) as large as you like, "
+        "from `exp`, `log`, `sum` and `max` alone. Value *and* gradient must stay finite."
+    ),
+    skeleton='def my_log_softmax(logits):\n    """ln softmax(logits), classes last, without overflow."""\n    ...',
+    reference=log_softmax,
+    alternatives=(log_softmax_detached_shift, log_softmax_pairwise),
+    cases=log_softmax_cases,
+    hints=(
+        "Softmax does not notice a shift of a row. Which shift makes every exponent harmless?",
+        "Subtract the row's largest logit. Then the sum of exponentials lies between 1 and C.",
+        "`shifted = logits - logits.amax(dim=-1, keepdim=True)`, less the log of the sum of `shifted.exp()`.",
+    ),
+    misconceptions=(
+        Misconception(
+            "logarithm of softmax",
+            log_of_softmax,
+            "right for small logits. For a confident network softmax rounds to 0, the logarithm is minus infinity, "
+            "and the gradient is no number: one such image ends the training. Never form the probability",
+        ),
+        Misconception(
+            "exponential of the bare logits",
+            bare_exponential,
+            "right for small logits, but exp(2000) is infinite, and for -1500 every exponential is 0. Subtract the "
+            "row's largest logit first",
+        ),
+        Misconception(
+            "a small number added",
+            epsilon_added,
+            "a small number inside the logarithm hides the infinity and bends everything else: no class can be less "
+            "likely than that number, and there the gradient vanishes just where it is needed most",
+        ),
+        Misconception(
+            "the largest of the whole batch",
+            largest_of_the_batch,
+            "you subtract the largest logit of the whole batch. A row far below it underflows: each row needs its own "
+            "(`dim=-1, keepdim=True`)",
+        ),
+        Misconception(
+            "the largest not given back",
+            largest_not_given_back,
+            "you subtract the largest logit inside the exponential and do not give it back outside: "
+            "ln Σ exp(z) = m + ln Σ exp(z - m)",
+        ),
+    ),
+    shows="with the largest logit taken off, nothing overflows and the logarithm never sees a zero.",
+    derivation="ln p_k = z_k - ln Σ exp(z_j) = (z_k - m) - ln Σ exp(z_j - m). One term of the sum is exp(0) = 1.",
+    gradients=(0,),
+    forbidden=(
+        "torch.log_softmax",
+        "torch.nn.functional.log_softmax",
+        "torch.logsumexp",
+        "torch.Tensor.log_softmax",
+        "torch.Tensor.logsumexp",
+        "torch.nn.functional.cross_entropy",
+    ),
+)

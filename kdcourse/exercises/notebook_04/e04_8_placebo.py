@@ -1,0 +1,128 @@
+"""04.8 a placebo."""
+
+import torch
+from torch import Tensor
+
+from ..engine.core import Case, Exercise, Misconception, case, draw
+
+
+def placebo(teacher_logits: Tensor, labels: Tensor) -> Tensor:
+    given = teacher_logits.clone()
+    for label in labels.unique():
+        rows = (labels == label).nonzero().flatten()
+        given[rows] = teacher_logits[rows.roll(-1)]
+    return given
+
+
+def placebo_by_sorting(teacher_logits: Tensor, labels: Tensor) -> Tensor:
+    order = labels.argsort(stable=True)
+    groups = order.split(torch.bincount(labels[order]).tolist())
+    source = torch.cat([rows.roll(-1) for rows in groups])
+    return torch.zeros_like(teacher_logits).index_copy(0, order, teacher_logits[source])
+
+
+def placebo_by_looking_ahead(teacher_logits: Tensor, labels: Tensor) -> Tensor:
+    y, count = labels.tolist(), len(labels)
+    following = [
+        next((row + k) % count for k in range(1, count + 1) if y[(row + k) % count] == y[row]) for row in range(count)
+    ]
+    return torch.stack([teacher_logits[row] for row in following])
+
+
+def across_classes(teacher_logits: Tensor, labels: Tensor) -> Tensor:
+    return teacher_logits.roll(-1, dims=0)
+
+
+def by_the_named_class(teacher_logits: Tensor, labels: Tensor) -> Tensor:
+    return placebo(teacher_logits, teacher_logits.argmax(dim=-1))
+
+
+def mean_of_the_class(teacher_logits: Tensor, labels: Tensor) -> Tensor:
+    return torch.stack([teacher_logits[labels == label].mean(dim=0) for label in labels])
+
+
+def other_way_round(teacher_logits: Tensor, labels: Tensor) -> Tensor:
+    given = teacher_logits.clone()
+    for label in labels.unique():
+        rows = (labels == label).nonzero().flatten()
+        given[rows] = teacher_logits[rows.roll(1)]
+    return given
+
+
+def classes_shuffled(teacher_logits: Tensor, labels: Tensor) -> Tensor:
+    return teacher_logits.roll(-1, dims=1)
+
+
+def nothing_moved(teacher_logits: Tensor, labels: Tensor) -> Tensor:
+    return teacher_logits.clone()
+
+
+def placebo_cases() -> list[Case]:
+    labels = torch.tensor([0, 1, 0, 2, 1, 0, 2, 2, 1])
+    return [
+        case(draw(4, 2, seed=24), torch.tensor([0, 0, 1, 0])),
+        case(draw(9, 3, seed=25), labels),
+    ]
+
+
+EXERCISE = Exercise(
+    id="04.8",
+    title="a placebo",
+    question=(
+        "To see whether soft targets must fit *their* image, give each image the teacher's logits of another image of "
+        "the same *label*. Write `my_placebo(teacher_logits, labels)`: row k gets the logits of the next "
+        "row with its "
+        "label; the last row of a label gets those of the first. Leave `teacher_logits` as they are."
+    ),
+    skeleton=(
+        "def my_placebo(teacher_logits, labels):\n"
+        '    """Each row gets the logits of the next row with the same label."""\n    ...'
+    ),
+    reference=placebo,
+    alternatives=(placebo_by_sorting, placebo_by_looking_ahead),
+    cases=placebo_cases,
+    hints=(
+        "What must stay the same, so that only the tie between image and target is cut?",
+        "For one label: `rows = (labels == label).nonzero().flatten()`. `rows.roll(-1)` are the next ones.",
+        "Begin with a clone; for each label `given[rows] = teacher_logits[rows.roll(-1)]`.",
+    ),
+    misconceptions=(
+        Misconception(
+            "shuffled across classes",
+            across_classes,
+            "you move logits across labels. Many targets then name a wrong class, and the student fails for "
+            "that reason: "
+            "the placebo would prove nothing",
+        ),
+        Misconception(
+            "grouped by what the teacher names",
+            by_the_named_class,
+            "you group by the class that the teacher names. Its mistakes then go to images for which they are no "
+            "mistakes. Group by label",
+        ),
+        Misconception(
+            "the mean of the class",
+            mean_of_the_class,
+            "you give every image the mean of its class. That is another question: the spread of the targets is gone "
+            "too, not only their tie to the image",
+        ),
+        Misconception(
+            "classes shuffled",
+            classes_shuffled,
+            "you move the classes within a row. The target then names another class than the label",
+        ),
+        Misconception(
+            "nothing moved",
+            nothing_moved,
+            "every row still has its own logits: this is no placebo but the treatment",
+        ),
+        Misconception(
+            "the row before",
+            other_way_round,
+            "each row gets the logits of the row *before* it with its label. That is a placebo too, but the next one "
+            "was asked for: `roll(-1)`",
+        ),
+    ),
+    shows="a placebo keeps everything but the one thing in question, here the tie between image and soft target.",
+    derivation="Within a label the rows trade logits in a circle: same targets, same labels, none with its own image.",
+)

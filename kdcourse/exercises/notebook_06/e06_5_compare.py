@@ -1,0 +1,155 @@
+"""06.5 pruned, or trained small."""
+
+import math
+from statistics import fmean, stdev
+from typing import Any
+
+from scipy import stats
+
+from kdcourse.metrics import paired_interval
+
+from ..engine.core import Case, Exercise, Misconception, case
+
+
+def compare(pruned: list[float], scratch: list[float]) -> str:
+    interval = paired_interval(pruned, scratch)
+    if interval.low > 0:
+        return "pruned"
+    return "scratch" if interval.high < 0 else "not told apart"
+
+
+def compare_by_hand(pruned: list[float], scratch: list[float]) -> str:
+    gains = [one - other for one, other in zip(pruned, scratch, strict=True)]
+    reach = stats.t.ppf(0.975, len(gains) - 1) * stdev(gains) / math.sqrt(len(gains))
+    if abs(fmean(gains)) <= reach:
+        return "not told apart"
+    return "pruned" if fmean(gains) > 0 else "scratch"
+
+
+def compare_by_test(pruned: list[float], scratch: list[float]) -> str:
+    found = stats.ttest_rel(pruned, scratch)
+    return ("scratch", "pruned")[int(found.statistic > 0)] if found.pvalue < 0.05 else "not told apart"
+
+
+def _named(low: float, high: float) -> str:
+    return "pruned" if low > 0 else "scratch" if high < 0 else "not told apart"
+
+
+def means_only(pruned: list[float], scratch: list[float]) -> str:
+    gain = fmean(pruned) - fmean(scratch)
+    return _named(gain, gain)
+
+
+def best_seeds(pruned: list[float], scratch: list[float]) -> str:
+    gain = max(pruned) - max(scratch)
+    return _named(gain, gain)
+
+
+def one_seed(pruned: list[float], scratch: list[float]) -> str:
+    gain = pruned[0] - scratch[0]
+    return _named(gain, gain)
+
+
+def unpaired_interval(pruned: list[float], scratch: list[float]) -> str:
+    found = stats.ttest_ind(pruned, scratch, equal_var=False).confidence_interval(0.95)
+    return _named(found.low, found.high)
+
+
+def intervals_apart(pruned: list[float], scratch: list[float]) -> str:
+    ends = []
+    for values in (pruned, scratch):
+        reach = float(stats.t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+        ends.append((fmean(values) - reach, fmean(values) + reach))
+    return _named(ends[0][0] - ends[1][1], ends[0][1] - ends[1][0])
+
+
+def normal_quantile(pruned: list[float], scratch: list[float]) -> str:
+    gains = [one - other for one, other in zip(pruned, scratch, strict=True)]
+    reach = 1.96 * stdev(gains) / math.sqrt(len(gains))
+    return _named(fmean(gains) - reach, fmean(gains) + reach)
+
+
+def which_word(result: Any, case: Case) -> Any:
+    """The answer, if it is one of the three words."""
+    if not isinstance(result, str) or result not in ("pruned", "scratch", "not told apart"):
+        raise ValueError("none of the three words")
+    return {"better": result}
+
+
+def compare_cases() -> list[Case]:
+    return [
+        case([0.942, 0.951, 0.949], [0.94, 0.944, 0.945]),
+        case([0.951, 0.972, 0.94, 0.963, 0.958], [0.947, 0.966, 0.935, 0.956, 0.954]),
+        case([0.944, 0.961, 0.949, 0.953, 0.957], [0.951, 0.95, 0.946, 0.958, 0.945]),
+        case([0.93, 0.934, 0.938, 0.932, 0.936], [0.935, 0.94, 0.942, 0.937, 0.94]),
+        case([0.948, 0.952, 0.95, 0.946, 0.954], [0.953, 0.951, 0.953, 0.952, 0.949]),
+        case([0.95, 0.953, 0.951, 0.955], [0.906, 0.911, 0.908, 0.909]),
+    ]
+
+
+EXERCISE = Exercise(
+    id="06.5",
+    title="pruned, or trained small",
+    question=(
+        "A network was pruned and trained on. A network of the same small size was trained from scratch, with the same "
+        "epochs in all. Two lists of at least two test accuracies, seed by seed in the same order. Write "
+        "`my_compare(pruned, scratch)`: return `'pruned'` or `'scratch'`, whichever is better, or `'not told apart'`. "
+        "Decide by the 95 % interval by Student's t of the mean of pruned minus scratch, *paired by seed*: one is "
+        "better if the whole interval lies on its side of 0. You may use `paired_interval` from `kdcourse.metrics`."
+    ),
+    skeleton=(
+        "def my_compare(pruned, scratch):\n"
+        "    \"\"\"'pruned', 'scratch' or 'not told apart', from results seed by seed.\"\"\"\n    ..."
+    ),
+    reference=compare,
+    alternatives=(compare_by_hand, compare_by_test),
+    cases=compare_cases,
+    hints=(
+        "Could the difference of the means be the luck of these few seeds?",
+        "`paired_interval(pruned, scratch)` has a `.low` and a `.high`. Where must 0 lie?",
+        "`'pruned'` if `low > 0`, `'scratch'` if `high < 0`, else `'not told apart'`.",
+    ),
+    misconceptions=(
+        Misconception(
+            "means only",
+            means_only,
+            "you compare the means only. Of two equal methods one always has the higher mean; the interval says "
+            "whether luck explains it",
+        ),
+        Misconception(
+            "the best seeds",
+            best_seeds,
+            "you compare the best seed of each. The maximum rewards the method whose luck varies more, and nobody can "
+            "order a best seed",
+        ),
+        Misconception(
+            "one seed",
+            one_seed,
+            "you compare the first seed alone. One pair holds the gain and its own luck, and cannot tell them apart",
+        ),
+        Misconception(
+            "arms not paired",
+            unpaired_interval,
+            "you treat the two lists as unrelated. The luck that a seed gives to both arms alike then stays in the "
+            "interval. Take the differences seed by seed first",
+        ),
+        Misconception(
+            "intervals that overlap",
+            intervals_apart,
+            "you ask whether the intervals of the two arms overlap. They can overlap although the difference is clear: "
+            "only the interval of the difference answers the question",
+        ),
+        Misconception(
+            "normal for Student's t",
+            normal_quantile,
+            "you use 1.96, as if the spread were known. It is estimated from a few seeds, and with three of them the "
+            "factor is 4.3",
+        ),
+    ),
+    shows="a pruned network must beat the small one trained from scratch over paired seeds, or nothing is shown.",
+    derivation=(
+        "Differences d_i seed by seed; mean ± t(0.975, n-1) · s/√n. Above 0: pruned; below: scratch; with 0 inside the "
+        "data allow both. Why this control: Liu et al. 2019, arXiv:1810.05270."
+    ),
+    observe=which_word,
+)

@@ -1,0 +1,68 @@
+"""10.01 a loss that pales with every class."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..engine.core import Exercise, Misconception
+from .common import SOFT_LINES, soft_cases, soft_loss, soft_loss_by_definition, soft_loss_log_target, softened
+
+
+def default_reduction(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
+    # PyTorch warns of reduction="mean"; the same by hand
+    return temperature**2 * F.kl_div(softened(s, temperature)[1], softened(t, temperature)[0], reduction="none").mean()
+
+
+def summed_over_the_batch(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
+    return soft_loss(s, t, temperature=temperature) * len(s)
+
+
+def times_the_batch_size(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
+    return default_reduction(s, t, temperature=temperature) * len(s)
+
+
+def mended_but_no_t_squared(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
+    return soft_loss(s, t, temperature=temperature) / temperature**2
+
+
+EXERCISE = Exercise(
+    id="10.01",
+    title="a loss that pales with every class",
+    question=f"Mend `case_1` as `mended_1(student_logits, teacher_logits, *, temperature)`: {SOFT_LINES}.",
+    skeleton=(
+        "def mended_1(student_logits, teacher_logits, *, temperature):\n"
+        '    """T² · KL(p_t ‖ p_s), the mean over examples."""\n    ...'
+    ),
+    reference=soft_loss,
+    alternatives=(soft_loss_log_target, soft_loss_by_definition),
+    cases=soft_cases,
+    hints=(
+        "By what is the sum of all terms divided? Ask the loss for its default.",
+        "`nn.KLDivLoss()` divides by N · C. A class more, and the loss is smaller.",
+        '`nn.KLDivLoss(reduction="batchmean")` divides by N.',
+    ),
+    misconceptions=(
+        Misconception(
+            "the default reduction",
+            default_reduction,
+            "exactly C times too small: the default reduction divides by N · C. Divide by the number of examples",
+        ),
+        Misconception(
+            "summed over the batch",
+            summed_over_the_batch,
+            "N times too large: you sum over the examples. Then the batch size is a hidden learning rate",
+        ),
+        Misconception(
+            "multiplied by the wrong number",
+            times_the_batch_size,
+            "the mean over N · C numbers, times N, leaves a division by C. The factor that is missing is C",
+        ),
+        Misconception(
+            "T² lost on the way",
+            mended_but_no_t_squared,
+            "the reduction is mended, but T² has gone. It belonged there",
+        ),
+    ),
+    shows="a divergence is a sum over classes and a mean over examples.",
+    derivation="KL = Σ_k p_k ln(p_k / q_k) already weights its terms by p_k. Dividing by C too is once too often.",
+    gradients=(0,),
+)

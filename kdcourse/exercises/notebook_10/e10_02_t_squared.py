@@ -1,0 +1,104 @@
+"""10.02 a teacher that fades as it warms."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..engine.core import Case, Exercise, Misconception, case
+from .common import small_pairs, soft_loss, soft_loss_by_definition, softened
+
+
+def mixed_loss(
+    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, temperature: float, alpha: float
+) -> Tensor:
+    log_p_s = F.log_softmax(student_logits / temperature, dim=1)
+    p_t = F.softmax(teacher_logits / temperature, dim=1)
+    soft = temperature**2 * F.kl_div(log_p_s, p_t, reduction="batchmean")
+    return (1 - alpha) * F.cross_entropy(student_logits, labels) + alpha * soft
+
+
+def mixed_by_steps(s: Tensor, t: Tensor, labels: Tensor, *, temperature: float, alpha: float) -> Tensor:
+    hard = F.nll_loss(F.log_softmax(s, dim=-1), labels)
+    return torch.lerp(hard, soft_loss_by_definition(s, t, temperature=temperature), alpha)
+
+
+def mixed_by_targets(s: Tensor, t: Tensor, labels: Tensor, *, temperature: float, alpha: float) -> Tensor:
+    p_t, log_p_t = softened(t, temperature)
+    excess = F.cross_entropy(s / temperature, p_t) + (p_t * log_p_t).sum(dim=1).mean()
+    one_hot = F.one_hot(labels, s.shape[1]).to(s.dtype)
+    return (1 - alpha) * F.cross_entropy(s, one_hot) + alpha * excess * temperature * temperature
+
+
+def no_t_squared(s: Tensor, t: Tensor, labels: Tensor, *, temperature: float, alpha: float) -> Tensor:
+    soft = soft_loss(s, t, temperature=temperature) / temperature**2
+    return (1 - alpha) * F.cross_entropy(s, labels) + alpha * soft
+
+
+def t_for_t_squared(s: Tensor, t: Tensor, labels: Tensor, *, temperature: float, alpha: float) -> Tensor:
+    soft = soft_loss(s, t, temperature=temperature) / temperature
+    return (1 - alpha) * F.cross_entropy(s, labels) + alpha * soft
+
+
+def t_squared_on_both(s: Tensor, t: Tensor, labels: Tensor, *, temperature: float, alpha: float) -> Tensor:
+    return temperature**2 * no_t_squared(s, t, labels, temperature=temperature, alpha=alpha)
+
+
+def labels_softened_too(s: Tensor, t: Tensor, labels: Tensor, *, temperature: float, alpha: float) -> Tensor:
+    hard = F.cross_entropy(s / temperature, labels)
+    return (1 - alpha) * hard + alpha * soft_loss(s, t, temperature=temperature)
+
+
+def mixed_cases() -> list[Case]:
+    small, batch = small_pairs()
+    labels = torch.tensor([2, 0]), torch.tensor([4, 1, 1, 0])
+    return [
+        case(*small, labels[0], temperature=2.0, alpha=0.75),
+        case(*batch, labels[1], temperature=4.0, alpha=0.9),
+        case(*batch, labels[1], temperature=3.0, alpha=0.25),
+    ]
+
+
+MIXED = "(1 - alpha) × cross-entropy + alpha × T² · KL(p_t ‖ p_s)"
+EXERCISE = Exercise(
+    id="10.02",
+    title="a teacher that fades as it warms",
+    question=f"Mend `case_2` as `mended_2(student_logits, teacher_logits, labels, *, temperature, alpha)`: {MIXED}.",
+    skeleton=(
+        "def mended_2(student_logits, teacher_logits, labels, *, temperature, alpha):\n"
+        '    """(1 - alpha) · cross-entropy + alpha · the soft loss."""\n    ...'
+    ),
+    reference=mixed_loss,
+    alternatives=(mixed_by_steps, mixed_by_targets),
+    cases=mixed_cases,
+    hints=(
+        "How does the gradient of the soft term depend on T?",
+        "One 1/T comes from the chain rule, one because both distributions become flat.",
+        "Multiply the soft term, and only that one, by `temperature**2`.",
+    ),
+    misconceptions=(
+        Misconception(
+            "T² left out",
+            no_t_squared,
+            "T² is missing. The soft gradient shrinks as 1/T², so its balance with the label term drifts with T",
+        ),
+        Misconception(
+            "T instead of T²",
+            t_for_t_squared,
+            "one T is not enough: the gradient still shrinks as 1/T. The chain rule gives one, the flattening another",
+        ),
+        Misconception(
+            "T² on both terms",
+            t_squared_on_both,
+            "now the label term grows with T too, so the balance is as bad as before, and the learning rate worse",
+        ),
+        Misconception(
+            "temperature on the label term",
+            labels_softened_too,
+            "you divide by the temperature in the label term too. Its gradient then shrinks with T. A label is hard: "
+            "it sees the logits at T = 1",
+        ),
+    ),
+    shows="with T² the balance of teacher and labels is alpha's alone, whatever the temperature.",
+    derivation="The soft gradient is (p_s - p_t) / (T N), and p_s - p_t shrinks like 1/T itself: T² undoes both.",
+    gradients=(0,),
+)

@@ -1,0 +1,137 @@
+"""10.09 trained for one epoch, and five on the clock."""
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..engine.core import Case, Exercise, Misconception, case, draw
+from .common import batches_seen, changed, label_step, small_net
+
+
+def epochs_with_validation(
+    student: nn.Module, images: Tensor, labels: Tensor, validation_images: Tensor, *, epochs: int
+) -> nn.Module:
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+    for _ in range(epochs):
+        student.train()
+        loss = F.cross_entropy(student(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        student.eval()
+        with torch.no_grad():
+            student(validation_images)
+    return student
+
+
+def back_to_train_mode(
+    student: nn.Module, images: Tensor, labels: Tensor, validation_images: Tensor, *, epochs: int
+) -> nn.Module:
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+    for _ in range(epochs):
+        label_step(student, optimizer, images, labels)
+        student.eval()
+        student(validation_images)
+        student.train()
+    return student
+
+
+def validated_on_a_copy(
+    student: nn.Module, images: Tensor, labels: Tensor, validation_images: Tensor, *, epochs: int
+) -> nn.Module:
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+    for _ in range(epochs):
+        label_step(student, optimizer, images, labels)
+        deepcopy(student).eval()(validation_images)
+    return student
+
+
+def left_in_eval_mode(
+    student: nn.Module, images: Tensor, labels: Tensor, validation_images: Tensor, *, epochs: int
+) -> nn.Module:
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+    student.train()
+    for _ in range(epochs):
+        label_step(student, optimizer, images, labels)
+        student.eval()
+        student(validation_images)
+    return student
+
+
+def never_in_eval_mode(
+    student: nn.Module, images: Tensor, labels: Tensor, validation_images: Tensor, *, epochs: int
+) -> nn.Module:
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+    for _ in range(epochs):
+        label_step(student, optimizer, images, labels)
+        student(validation_images)
+    return student
+
+
+def always_in_eval_mode(
+    student: nn.Module, images: Tensor, labels: Tensor, validation_images: Tensor, *, epochs: int
+) -> nn.Module:
+    optimizer = torch.optim.SGD(student.eval().parameters(), lr=0.1)
+    for _ in range(epochs):
+        label_step(student, optimizer, images, labels)
+    return student
+
+
+def what_the_norm_saw(result: Any, case: Case) -> Any:
+    """How many batches trained its batch norm, and whether it learned."""
+    return {"batches that the norm has seen": batches_seen(result), "it has learned": changed(result) > 0}
+
+
+def epochs_cases() -> list[Case]:
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    return [
+        case(small_net(5), draw(6, 2, seed=84), labels, draw(4, 2, seed=85), epochs=3),
+        case(small_net(6), draw(6, 2, seed=86), labels.flip(0), draw(5, 2, seed=87), epochs=5),
+    ]
+
+
+EXERCISE = Exercise(
+    id="10.09",
+    title="trained for one epoch, and five on the clock",
+    question=(
+        "Mend `case_9` as `mended_9(student, images, labels, validation_images, *, epochs)`: one batch an epoch, a "
+        "look at the validation images after each, in eval mode. Every epoch trains in train mode. Return the student."
+    ),
+    skeleton=(
+        "def mended_9(student, images, labels, validation_images, *, epochs):\n"
+        '    """Train, look at validation after every epoch, return the student."""\n    ...'
+    ),
+    reference=epochs_with_validation,
+    alternatives=(back_to_train_mode, validated_on_a_copy),
+    cases=epochs_cases,
+    hints=(
+        "In which mode does the second epoch begin?",
+        "`train()` stands before the loop, `eval()` inside it.",
+        "Begin each epoch with `student.train()`.",
+    ),
+    misconceptions=(
+        Misconception(
+            "student left in eval mode",
+            left_in_eval_mode,
+            "after the first look at validation the student stays in eval mode: from the second epoch on dropout is "
+            "off and batch norm's statistics stand still, and no message says so",
+        ),
+        Misconception(
+            "never in eval mode",
+            never_in_eval_mode,
+            "now validation runs in train mode, and its images move the statistics of batch norm: a leak",
+        ),
+        Misconception(
+            "always in eval mode",
+            always_in_eval_mode,
+            "the student never is in train mode, so its batch norm keeps the statistics it was born with",
+        ),
+    ),
+    shows="a mode is a state that outlives the line that set it: set it where you rely on it.",
+    derivation="`eval()` sets `training = False` in every part until someone sets it back. Nothing does so by itself.",
+    observe=what_the_norm_saw,
+    may_change=True,
+)

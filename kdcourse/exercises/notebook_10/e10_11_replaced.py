@@ -1,0 +1,132 @@
+"""10.11 training that changes nothing."""
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..engine.core import Case, Exercise, Misconception, case, draw
+from .common import changed, label_step, small_net
+
+
+def trained_copy(student: nn.Module, images: Tensor, labels: Tensor, *, steps: int) -> nn.Module:
+    student = deepcopy(student)
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+    for _ in range(steps):
+        loss = F.cross_entropy(student(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return student
+
+
+def trained_copy_by_adam(student: nn.Module, images: Tensor, labels: Tensor, *, steps: int) -> nn.Module:
+    mine = deepcopy(student)
+    optimizer = torch.optim.Adam(mine.parameters())
+    for _ in range(steps):
+        label_step(mine, optimizer, images, labels)
+    return mine
+
+
+def trained_copy_with_groups(student: nn.Module, images: Tensor, labels: Tensor, *, steps: int) -> nn.Module:
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+    student = deepcopy(student)
+    optimizer.param_groups[0]["params"] = list(student.parameters())
+    for _ in range(steps):
+        label_step(student, optimizer, images, labels)
+    return student
+
+
+def optimizer_of_the_old(student: nn.Module, images: Tensor, labels: Tensor, *, steps: int) -> nn.Module:
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+    student = deepcopy(student)
+    for _ in range(steps):
+        label_step(student, optimizer, images, labels)
+    return student
+
+
+def no_copy(student: nn.Module, images: Tensor, labels: Tensor, *, steps: int) -> nn.Module:
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+    for _ in range(steps):
+        label_step(student, optimizer, images, labels)
+    return student
+
+
+def wrong_one_trained(student: nn.Module, images: Tensor, labels: Tensor, *, steps: int) -> nn.Module:
+    copy = deepcopy(student)
+    no_copy(student, images, labels, steps=steps)
+    return copy
+
+
+def last_layer_alone(student: nn.Module, images: Tensor, labels: Tensor, *, steps: int) -> nn.Module:
+    student = deepcopy(student)
+    *_, last = student.children()
+    optimizer = torch.optim.SGD(last.parameters(), lr=0.1)
+    for _ in range(steps):
+        label_step(student, optimizer, images, labels)
+    return student
+
+
+def which_was_trained(result: Any, case: Case) -> Any:
+    """How many parameters of the result and of the given network changed."""
+    given = case.arguments[0]
+    return {"parameters of the result that changed": changed(result), "of the given student": changed(given)}
+
+
+def copy_cases() -> list[Case]:
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    return [
+        case(small_net(7), draw(6, 2, seed=88), labels, steps=3),
+        case(small_net(8), draw(6, 2, seed=89), labels.flip(0), steps=4),
+    ]
+
+
+EXERCISE = Exercise(
+    id="10.11",
+    title="training that changes nothing",
+    question=(
+        "Mend `case_11` as `mended_11(student, images, labels, *, steps)`: train a copy of the student and return it; "
+        "the student that was given stays as it is."
+    ),
+    skeleton=(
+        "def mended_11(student, images, labels, *, steps):\n"
+        '    """A trained copy; the given student is left alone."""\n    ...'
+    ),
+    reference=trained_copy,
+    alternatives=(trained_copy_by_adam, trained_copy_with_groups),
+    cases=copy_cases,
+    hints=(
+        "Which tensors does the optimizer hold? Which get a gradient?",
+        "An optimizer keeps the very tensors it was built with. The name `student` means another network later.",
+        "First the copy, then the optimizer.",
+    ),
+    misconceptions=(
+        Misconception(
+            "optimizer built before the model was replaced",
+            optimizer_of_the_old,
+            "the optimizer was built before the network was replaced. It holds the old tensors, which get no gradient; "
+            "the new ones get a gradient that nobody uses. Nothing is trained",
+        ),
+        Misconception(
+            "no copy",
+            no_copy,
+            "it trains now, but the network that was given: whoever called still needs it as it was",
+        ),
+        Misconception(
+            "the wrong one trained",
+            wrong_one_trained,
+            "you train the given network and return the copy from before",
+        ),
+        Misconception(
+            "the last layer alone",
+            last_layer_alone,
+            "the optimizer holds the last layer alone; the others stay random",
+        ),
+    ),
+    shows="build the optimizer last: it holds tensors, and knows nothing of names.",
+    derivation="`optimizer.step()` goes through its own tensors and skips those whose `.grad` is None.",
+    observe=which_was_trained,
+    may_change=True,
+)

@@ -1,0 +1,87 @@
+"""10.12 skill where there is none."""
+
+import torch
+
+from ..engine.core import Case, Exercise, Misconception, case
+
+
+def reported(validation: list[float], test: list[float]) -> float:
+    best = max(range(len(validation)), key=lambda epoch: validation[epoch])
+    return test[best]
+
+
+def reported_by_index(validation: list[float], test: list[float]) -> float:
+    return test[validation.index(max(validation))]
+
+
+def reported_by_tensor(validation: list[float], test: list[float]) -> float:
+    wide = torch.tensor([validation, test], dtype=torch.float64)
+    return wide[1, (wide[0] == wide[0].max()).nonzero()[0, 0]].item()
+
+
+def best_on_test(validation: list[float], test: list[float]) -> float:
+    return max(test)
+
+
+def validation_reported(validation: list[float], test: list[float]) -> float:
+    return max(validation)
+
+
+def last_epoch(validation: list[float], test: list[float]) -> float:
+    return test[-1]
+
+
+def chosen_on_the_sum(validation: list[float], test: list[float]) -> float:
+    sums = [one + other for one, other in zip(validation, test, strict=True)]
+    return test[sums.index(max(sums))]
+
+
+def reported_cases() -> list[Case]:
+    return [
+        case([0.7, 0.75, 0.8, 0.79], [0.74, 0.81, 0.78, 0.77]),
+        case([0.9, 0.94, 0.94, 0.93, 0.92], [0.89, 0.925, 0.93, 0.94, 0.915]),
+    ]
+
+
+EXERCISE = Exercise(
+    id="10.12",
+    title="skill where there is none",
+    question=(
+        "Mend `case_12` as `mended_12(validation, test)`, two lists with an accuracy an epoch: the test accuracy to "
+        "report, of the epoch that is best on validation; the earliest of equals."
+    ),
+    skeleton='def mended_12(validation, test):\n    """The test accuracy to report."""\n    ...',
+    reference=reported,
+    alternatives=(reported_by_index, reported_by_tensor),
+    cases=reported_cases,
+    hints=(
+        "How many times was the test set looked at before one number was chosen?",
+        "Choose the epoch without looking at `test`.",
+        "`best = validation.index(max(validation))`, then one look at `test`.",
+    ),
+    misconceptions=(
+        Misconception(
+            "best epoch on the test set",
+            best_on_test,
+            "you choose the epoch on the test set. The best of many tries is lucky, and its luck is in your number. "
+            "Choose on validation, report on test",
+        ),
+        Misconception(
+            "the chosen number itself",
+            validation_reported,
+            "you report the validation accuracy, which was used to choose: the same luck, on the other set",
+        ),
+        Misconception(
+            "the last epoch",
+            last_epoch,
+            "honest, but nothing is chosen: the last epoch need not be the best on validation",
+        ),
+        Misconception(
+            "test helps to choose",
+            chosen_on_the_sum,
+            "the test set still has a say in the choice. It may have none",
+        ),
+    ),
+    shows="what chooses may not be what reports.",
+    derivation="The largest of n noisy numbers lies above their common mean, and the more so the more there are.",
+)

@@ -1,0 +1,154 @@
+"""10.13 a second helping."""
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..engine.core import Case, Exercise, Misconception, case, draw
+from ..notebook_03.e03_2_kd_loss import kd_loss
+from .common import batches_seen, changed, small_net
+
+Arms = tuple[nn.Module, nn.Module]
+
+
+def _arm(student: nn.Module, images: Tensor, targets: Tensor, epochs: int) -> nn.Module:
+    """A copy of the student, trained on labels or on teacher's logits."""
+    student = deepcopy(student)
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+    for _ in range(epochs):
+        logits = student(images)
+        soft = targets.is_floating_point()
+        loss = kd_loss(logits, targets, temperature=2.0) if soft else F.cross_entropy(logits, targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return student
+
+
+def two_arms(student: nn.Module, images: Tensor, labels: Tensor, teacher_logits: Tensor, *, epochs: int) -> Arms:
+    networks = deepcopy(student), deepcopy(student)
+    for network, targets in zip(networks, (labels, teacher_logits), strict=True):
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        for _ in range(epochs):
+            logits = network(images)
+            is_soft = targets.is_floating_point()
+            loss = kd_loss(logits, targets, temperature=2.0) if is_soft else F.cross_entropy(logits, targets)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return networks
+
+
+def two_arms_by_copies(
+    student: nn.Module, images: Tensor, labels: Tensor, teacher_logits: Tensor, *, epochs: int
+) -> Arms:
+    return _arm(student, images, labels, epochs), _arm(student, images, teacher_logits, epochs)
+
+
+def two_arms_in_turn(
+    student: nn.Module, images: Tensor, labels: Tensor, teacher_logits: Tensor, *, epochs: int
+) -> Arms:
+    start = deepcopy(student.state_dict())
+    distilled = _arm(student, images, teacher_logits, epochs)
+    alone = deepcopy(student)
+    alone.load_state_dict(start)
+    return _arm(alone, images, labels, epochs), distilled
+
+
+def second_goes_on(student: nn.Module, images: Tensor, labels: Tensor, teacher_logits: Tensor, *, epochs: int) -> Arms:
+    alone = _arm(student, images, labels, epochs)
+    return alone, _arm(alone, images, teacher_logits, epochs)
+
+
+def one_network(student: nn.Module, images: Tensor, labels: Tensor, teacher_logits: Tensor, *, epochs: int) -> Arms:
+    both = _arm(_arm(student, images, labels, epochs), images, teacher_logits, epochs)
+    return both, both
+
+
+def half_each(student: nn.Module, images: Tensor, labels: Tensor, teacher_logits: Tensor, *, epochs: int) -> Arms:
+    alone = _arm(student, images, labels, epochs // 2)
+    return alone, _arm(student, images, teacher_logits, epochs)
+
+
+def other_start(student: nn.Module, images: Tensor, labels: Tensor, teacher_logits: Tensor, *, epochs: int) -> Arms:
+    other = deepcopy(student)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.copy_(draw(*parameter.shape, seed=99, spread=1.0))
+    other.start = [parameter.detach().clone() for parameter in other.parameters()]  # type: ignore[assignment]
+    return _arm(student, images, labels, epochs), _arm(other, images, teacher_logits, epochs)
+
+
+def what_each_arm_got(result: Any, case: Case) -> Any:
+    """How long each arm trained, and from where."""
+    alone, distilled = result
+    given, epochs = case.arguments[0], case.keywords["epochs"]
+    return {
+        "two networks": alone is not distilled,
+        "epochs of the student alone": batches_seen(alone),
+        "epochs of the distilled student": batches_seen(distilled),
+        "epochs asked for": epochs,
+        "the same start": all(map(torch.equal, given.start, distilled.start)),
+        "the given student is as it was": changed(given) == 0,
+    }
+
+
+def arms_cases() -> list[Case]:
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    return [
+        case(small_net(9), draw(6, 2, seed=90), labels, draw(6, 3, seed=91), epochs=2),
+        case(small_net(10), draw(6, 2, seed=92), labels.flip(0), draw(6, 3, seed=93), epochs=5),
+    ]
+
+
+EXERCISE = Exercise(
+    id="10.13",
+    title="a second helping",
+    question=(
+        "Mend `case_13` as `mended_13(student, images, labels, teacher_logits, *, epochs)`: two copies of the student, "
+        "one trained on the labels, one on the teacher's logits, both from the same start for `epochs` epochs of one "
+        "batch. Return `(alone, distilled)`; the student that was given stays as it is."
+    ),
+    skeleton=(
+        "def mended_13(student, images, labels, teacher_logits, *, epochs):\n"
+        '    """(alone, distilled): the same start, the same number of epochs."""\n    ...'
+    ),
+    reference=two_arms,
+    alternatives=(two_arms_by_copies, two_arms_in_turn),
+    cases=arms_cases,
+    hints=(
+        "Where does the second arm begin?",
+        "Count the epochs that the weights of each arm have behind them at the end.",
+        "Both arms are a `deepcopy(student)`, made before anything is trained.",
+    ),
+    misconceptions=(
+        Misconception(
+            "the second arm goes on where the first ended",
+            second_goes_on,
+            "the distilled student begins with the weights of the trained one: it has had twice the training. Its "
+            "lead shows that training helps",
+        ),
+        Misconception(
+            "one network in both arms",
+            one_network,
+            "both arms are the same network, so any difference between them is zero",
+        ),
+        Misconception(
+            "half the budget for the baseline",
+            half_each,
+            "the baseline gets fewer epochs. A baseline deserves all that the favourite gets",
+        ),
+        Misconception(
+            "another start",
+            other_start,
+            "the arms begin with different weights. The difference then holds the luck of the start",
+        ),
+    ),
+    shows="only what differs between two arms can explain what differs in their results.",
+    derivation="Same start, same batches, same number of steps: then the targets are the only difference left.",
+    observe=what_each_arm_got,
+    may_change=True,
+)
