@@ -1,31 +1,118 @@
-"""Input checks shared by the losses: say what was wrong and what to do, before broadcasting can hide it."""
+"""Input checks: say what was wrong and what to do, before broadcasting can hide it."""
 
 import math
 
 import torch
 from torch import Tensor
 
-
-def check_logits(student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both logit tensors, widened if half precision, the teacher detached; raise on bad input."""
-    for name, logits in (("student_logits", student_logits), ("teacher_logits", teacher_logits)):
-        check_finite_float(name, logits)
-    if student_logits.shape != teacher_logits.shape:
-        raise ValueError(
-            f"student_logits has shape {tuple(student_logits.shape)} and teacher_logits "
-            f"{tuple(teacher_logits.shape)}: they must be equal, broadcasting would hide a mistake"
-        )
-    return widen(student_logits), widen(teacher_logits.detach())
+IGNORED = -100
+"""The label of a position that is left out, as in `torch.nn.functional.cross_entropy`."""
 
 
-def check_finite_float(name: str, logits: Tensor) -> None:
-    """Raise unless ``logits`` is a non-empty floating-point tensor of at least one class, without NaN or infinity."""
+def check_logits(name: str, logits: Tensor) -> None:
+    """Raise unless ``logits`` is a non-empty floating-point tensor with a class dimension. Reads no numbers."""
     if not isinstance(logits, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(logits).__name__}")
     if not logits.is_floating_point():
         raise TypeError(f"{name} must be floating point, got {logits.dtype}: pass logits, not class indices")
     if logits.ndim == 0 or logits.numel() == 0:
         raise ValueError(f"{name} is empty or has no class dimension: shape {tuple(logits.shape)}")
+
+
+def check_same_shape(student_logits: Tensor, teacher_logits: Tensor) -> None:
+    """Raise unless the two shapes are equal."""
+    if student_logits.shape != teacher_logits.shape:
+        raise ValueError(
+            f"student_logits has shape {tuple(student_logits.shape)} and teacher_logits "
+            f"{tuple(teacher_logits.shape)}: they must be equal, broadcasting would hide a mistake"
+        )
+
+
+def check_classes(name: str, logits: Tensor) -> None:
+    """Raise if there is a single class."""
+    if logits.shape[-1] == 1:
+        raise ValueError(
+            f"{name} has a single class, shape {tuple(logits.shape)}: its softmax is 1 whatever the logit is. "
+            "A loss on logits needs at least two classes, in the last dimension; for a single output z, stack (0, z)"
+        )
+
+
+def check_mask(mask: Tensor, leading: torch.Size) -> None:
+    """Raise unless ``mask`` is a bool tensor of shape ``leading``. Reads no numbers."""
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        found = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+        raise TypeError(f"mask must be a bool tensor, True where a position counts, got {found}: use mask.bool()")
+    if mask.shape != leading:
+        raise ValueError(f"mask has shape {tuple(mask.shape)}: it needs one bool for each position, {tuple(leading)}")
+
+
+def check_labels(labels: Tensor, logits: Tensor) -> None:
+    """Raise unless ``labels`` is int64 with one label for every leading position of ``logits``. Reads no numbers."""
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
+        found = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+        raise TypeError(f"labels must be an int64 tensor of class indices, got {found}")
+    if labels.shape != logits.shape[:-1]:
+        raise ValueError(
+            f"labels has shape {tuple(labels.shape)}, the logits {tuple(logits.shape)}: "
+            f"one label is needed for each leading position, {tuple(logits.shape[:-1])}"
+        )
+
+
+def check_label_range(labels: Tensor, classes: int) -> bool:
+    """Raise unless every label is a class or -100; return whether any is -100."""
+    low, high = torch.stack(labels.aminmax()).tolist()
+    if low >= 0 and high < classes:
+        return False
+    wrong = labels[(labels != IGNORED) & ((labels < 0) | (labels >= classes))]
+    if len(wrong):
+        raise ValueError(
+            f"labels must lie in [0, {classes - 1}], or be {IGNORED} where a position is left out, "
+            f"found {wrong.unique().tolist()}"
+        )
+    return True
+
+
+def check_no_nan(name: str, logits: Tensor) -> None:
+    """Raise where ``logits`` holds NaN or +inf, or a row that is -inf throughout; -inf is a class that cannot be."""
+    refuse_where(
+        ~(logits < math.inf), f"{name} contains NaN or infinity: look for a diverged model or a division by zero"
+    )
+    refuse_where(
+        (logits == -math.inf).all(dim=-1), f"{name} is -inf for every class of a position: one must be possible"
+    )
+
+
+def refuse_where(wrong: Tensor, sentence: str) -> None:
+    """Raise ``sentence`` and the first place at which ``wrong`` is true, if there is one."""
+    if wrong.any():
+        place = tuple(wrong.nonzero()[0].tolist())
+        raise ValueError(f"{sentence} (first at index {place})" if place else sentence)
+
+
+def check_temperature(temperature: float | Tensor, leading: torch.Size, *, validate: bool) -> None:
+    """Raise unless ``temperature`` is a number, or a tensor that broadcasts over ``leading``, finite and above zero."""
+    if not isinstance(temperature, Tensor):
+        if validate:
+            check_positive("temperature", temperature)
+        return
+    if temperature.dtype == torch.bool or temperature.is_complex():
+        raise TypeError(f"temperature must hold real numbers, got {temperature.dtype}")
+    trailing = leading[len(leading) - temperature.ndim :]
+    fits = all(size in (1, whole) for size, whole in zip(temperature.shape, trailing, strict=False))
+    if temperature.ndim > len(leading) or not fits:
+        raise ValueError(
+            f"temperature has shape {tuple(temperature.shape)}: it must broadcast over the leading dimensions of the "
+            f"logits, {tuple(leading)}, without adding any"
+        )
+    if validate:
+        refuse_where(
+            ~((temperature > 0) & (temperature < math.inf)), "temperature must be a finite number > 0 everywhere"
+        )
+
+
+def check_finite_float(name: str, logits: Tensor) -> None:
+    """Raise unless ``logits`` is a non-empty floating-point tensor with a class dimension, without NaN or infinity."""
+    check_logits(name, logits)
     if not torch.isfinite(logits).all():
         raise ValueError(f"{name} contains NaN or infinity: look for a diverged model or a division by zero")
 
@@ -40,21 +127,6 @@ def check_fraction(name: str, value: float) -> None:
     """Raise unless ``value`` lies in [0, 1]."""
     if not 0.0 <= value <= 1.0:
         raise ValueError(f"{name} must lie in [0, 1], got {value}")
-
-
-def check_labels(logits: Tensor, labels: Tensor) -> None:
-    """Raise unless ``labels`` holds one valid int64 class index for every leading position of ``logits``."""
-    if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
-        found = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
-        raise TypeError(f"labels must be an int64 tensor of class indices, got {found}")
-    if labels.shape != logits.shape[:-1]:
-        raise ValueError(
-            f"labels has shape {tuple(labels.shape)}, the logits {tuple(logits.shape)}: "
-            f"one label is needed for each leading position, {tuple(logits.shape[:-1])}"
-        )
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= logits.shape[-1]:
-        raise ValueError(f"labels must lie in [0, {logits.shape[-1] - 1}], found {low} to {high}")
 
 
 def widen(logits: Tensor) -> Tensor:

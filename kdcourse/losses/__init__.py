@@ -1,14 +1,7 @@
-"""Distillation losses. Ground floor: needs PyTorch and nothing else of `kdcourse`."""
+"""Distillation losses. Ground floor: needs PyTorch, and nothing of `kdcourse` but its cellar."""
 
-from .logits import (
-    distillation_loss,
-    dkd_loss,
-    js_loss,
-    kd_loss,
-    label_smoothing_loss,
-    logit_mse_loss,
-    reverse_kd_loss,
-)
+from .labels import distillation_loss, dkd_loss, label_smoothing_loss
+from .logits import js_loss, kd_loss, logit_mse_loss, reverse_kd_loss
 
 __all__ = [
     "distillation_loss",

@@ -1,163 +1,189 @@
-"""Losses on logits: (..., C) tensors, classes last, returned as a 0-d mean over all leading dimensions.
+"""Losses on logits: (..., C) tensors, classes last, of any rank; the student first, the teacher second and detached.
 
-The student comes first, the teacher second and detached. Unless said otherwise, bad input raises
-``ValueError`` (unequal shapes, an empty batch, NaN or infinity, a temperature <= 0) or ``TypeError``
-(integer logits). Half precision is computed, and returned, in float32; float64 stays float64.
+All of them take:
+
+- ``mask`` (...) bool: positions where it is False count for nothing; what stands there is not read, it may be NaN.
+- ``labels`` (...) int64: a position labelled -100 is left out, of every term, the teacher's as well.
+- ``reduction``: "mean" over the positions that count, "sum", or "none" for (...), with 0 at positions left out.
+- ``temperature``: a number, or a tensor that broadcasts over the leading dimensions; T² is taken position by
+  position. A gradient flows into it.
+- ``validate=False``: only types and shapes are checked, no number is looked at. That is the bare formula: it compiles
+  with ``fullgraph=True`` and goes through ``torch.func``. Then the logits must be finite wherever ``mask`` is not
+  False, the labels classes or -100, the temperature > 0, at least one position kept; otherwise the loss is NaN or
+  PyTorch's own error.
+
+A logit of -inf says that a class cannot be; each loss says what that means for it. Half precision and autocast are
+computed, and returned, in float32; float64 stays float64. Bad input raises ``ValueError`` (unequal shapes, an empty
+batch, no position left, a single class, NaN or +inf, a row of nothing but -inf, a temperature <= 0) or ``TypeError``
+(integer logits, a mask that is not bool).
 """
 
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from .._base.checks import check_finite_float, check_fraction, check_labels, check_logits, check_positive, widen
+from ._positions import (
+    Reduction,
+    over_positions,
+    refuse_any_impossible,
+    refuse_student_excluding,
+    refuse_teacher_excluding,
+)
+from ._terms import kl, log_p
 
 
-def kd_loss(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) -> Tensor:
+def kd_loss(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    temperature: float | Tensor,
+    mask: Tensor | None = None,
+    reduction: Reduction = "mean",
+    validate: bool = True,
+) -> Tensor:
     """Distillation loss: the divergence of the student's softened classes from the teacher's.
 
     T² · KL(p_t ‖ p_s) in nats, with p = softmax(logits / T). T² keeps the gradient's size as T grows.
+    A class that is -inf for the teacher adds 0; the student pays for the probability that it gives away there.
+    -inf for the student alone is refused, the loss is infinite.
 
     Source: Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2; the gradient is their equation 2 times T².
+
+    >>> import torch
+    >>> student, teacher = torch.tensor([[0.5, 0.25, 0.25]]).log(), torch.tensor([[0.25, 0.25, 0.5]]).log()
+    >>> round(kd_loss(student, teacher, temperature=1.0).item(), 4)  # ¼ ln 2
+    0.1733
     """
-    check_positive("temperature", temperature)
-    student_logits, teacher_logits = check_logits(student_logits, teacher_logits)
-    return kd_formula(student_logits, teacher_logits, temperature)
+
+    def formula(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> Tensor:
+        return temperature**2 * kl(log_p(teacher, temperature), log_p(student, temperature))
+
+    return over_positions(
+        formula,
+        student_logits,
+        teacher_logits,
+        temperature=temperature,
+        mask=mask,
+        reduction=reduction,
+        validate=validate,
+        refuse_impossible=refuse_student_excluding,
+    )
 
 
-def kd_formula(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """`kd_loss` without its checks, for a training loop that has made them once."""
-    log_p_student = F.log_softmax(student_logits / temperature, dim=-1)
-    log_p_teacher = F.log_softmax(teacher_logits / temperature, dim=-1)
-    return temperature**2 * _kl(log_p_teacher, log_p_student).mean()
-
-
-def distillation_loss(
-    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, temperature: float, alpha: float
+def logit_mse_loss(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    mask: Tensor | None = None,
+    reduction: Reduction = "mean",
+    validate: bool = True,
 ) -> Tensor:
-    """The label loss and the distillation loss, mixed: (1 - alpha) · cross-entropy + alpha · `kd_loss`.
-
-    ``labels`` (...) int64. ``alpha`` in [0, 1] weights the teacher: 0 is ordinary training, 1 needs no labels.
-    The label term sees the logits at temperature 1.
-
-    Source: Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2. Differs from the authors' text in that the
-    two weights sum to one.
-    """
-    check_fraction("alpha", alpha)
-    soft = kd_loss(student_logits, teacher_logits, temperature=temperature)
-    check_labels(student_logits, labels)
-    return (1 - alpha) * _cross_entropy(widen(student_logits), labels) + alpha * soft
-
-
-def logit_mse_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """Half the mean squared difference of the logits, each row centred over its classes: Σ_c (z_s - z_t)² / 2C.
 
-    It is the limit of `kd_loss` as T → ∞. Centring removes the shift that softmax cannot see.
+    It is the limit of `kd_loss` as T → ∞. Centring removes the shift that softmax cannot see. -inf is refused: it
+    has no distance from a number.
 
     Source: Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2.1, equation 4. Differs from the authors' text:
     they assume zero-mean logits, here they are made so.
+
+    >>> import torch
+    >>> student, teacher = torch.tensor([[1.0, 3.0, 6.0]]), torch.tensor([[0.0, 1.0, 0.0]])
+    >>> round(logit_mse_loss(student, teacher).item(), 4)  # differences 1, 2, 6, centred -2, -1, 3: 14 / 6
+    2.3333
     """
-    student_logits, teacher_logits = check_logits(student_logits, teacher_logits)
-    difference = student_logits - teacher_logits
-    centred = difference - difference.mean(dim=-1, keepdim=True)
-    return 0.5 * centred.square().mean()
+
+    def formula(student: Tensor, teacher: Tensor) -> Tensor:
+        difference = student - teacher
+        return 0.5 * (difference - difference.mean(dim=-1, keepdim=True)).square().mean(dim=-1)
+
+    return over_positions(
+        formula,
+        student_logits,
+        teacher_logits,
+        mask=mask,
+        reduction=reduction,
+        validate=validate,
+        refuse_impossible=refuse_any_impossible,
+    )
 
 
-def reverse_kd_loss(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) -> Tensor:
-    """The other direction, T² · KL(p_s ‖ p_t): the student settles on one of the teacher's peaks.
-
-    Source: Gu, Dong, Wei, Huang 2024 (MiniLLM), arXiv:2306.08543, section 2, for whole sequences; here per position.
-    """
-    check_positive("temperature", temperature)
-    student_logits, teacher_logits = check_logits(student_logits, teacher_logits)
-    log_p_student = F.log_softmax(student_logits / temperature, dim=-1)
-    log_p_teacher = F.log_softmax(teacher_logits / temperature, dim=-1)
-    return temperature**2 * _kl(log_p_student, log_p_teacher).mean()
-
-
-def js_loss(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) -> Tensor:
-    """Jensen-Shannon divergence times T²: half KL(p_t ‖ m) + half KL(p_s ‖ m), with m = (p_t + p_s) / 2.
-
-    Symmetric in student and teacher, and never above T² · ln 2.
-
-    Source: Lin 1991, "Divergence measures based on the Shannon entropy", IEEE Trans. Inf. Theory 37(1), section IV.
-    """
-    check_positive("temperature", temperature)
-    student_logits, teacher_logits = check_logits(student_logits, teacher_logits)
-    log_p_student = F.log_softmax(student_logits / temperature, dim=-1)
-    log_p_teacher = F.log_softmax(teacher_logits / temperature, dim=-1)
-    log_m = torch.logaddexp(log_p_student, log_p_teacher) - math.log(2)
-    divergence = (_kl(log_p_teacher, log_m) + _kl(log_p_student, log_m)) / 2
-    return temperature**2 * divergence.mean()
-
-
-def dkd_loss(
+def reverse_kd_loss(
     student_logits: Tensor,
     teacher_logits: Tensor,
-    labels: Tensor,
     *,
-    temperature: float,
-    target_weight: float = 1.0,
-    non_target_weight: float = 8.0,
+    temperature: float | Tensor,
+    mask: Tensor | None = None,
+    reduction: Reduction = "mean",
+    validate: bool = True,
 ) -> Tensor:
-    """Decoupled distillation: T² · (target_weight · TCKD + non_target_weight · NCKD).
+    """The other direction, T² · KL(p_s ‖ p_t): the student settles on one of the teacher's peaks.
 
-    TCKD is the divergence of "the labelled class or another", NCKD that among the other classes alone.
-    Plain distillation is TCKD + (1 - p_t) · NCKD, p_t the teacher's probability of the label, so a sure
-    teacher mutes NCKD; here the weight no longer depends on the image. ``labels`` (...) int64, C >= 2,
-    weights >= 0.
+    A class that is -inf for the student adds 0. -inf for the teacher alone is refused, the loss is infinite: the
+    student gives probability to a class that cannot be.
 
-    Source: Zhao, Cui, Song, Qiu, Liang 2022, arXiv:2203.08679, section 3. Differs from the authors'
-    code: log-sum-exp over the other classes instead of a mask of -1000 and the log of a sum, which is
-    infinite for a sure student.
+    Source: Gu, Dong, Wei, Huang 2024 (MiniLLM), arXiv:2306.08543, section 2, for whole sequences; here per position.
+
+    >>> import torch
+    >>> student, teacher = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.75, 0.25]]).log()
+    >>> round(reverse_kd_loss(student, teacher, temperature=1.0).item(), 4)  # ln 2 - ½ ln 3
+    0.1438
     """
-    check_positive("temperature", temperature)
-    for name, weight in (("target_weight", target_weight), ("non_target_weight", non_target_weight)):
-        if not (math.isfinite(weight) and weight >= 0):
-            raise ValueError(f"{name} must be a finite number >= 0, got {weight}")
-    student_logits, teacher_logits = check_logits(student_logits, teacher_logits)
-    check_labels(student_logits, labels)
-    if student_logits.shape[-1] < 2:
-        raise ValueError("dkd_loss needs at least two classes: with one there are no non-target classes")
-    target_s, others_s = _split_target(student_logits / temperature, labels)
-    target_t, others_t = _split_target(teacher_logits / temperature, labels)
-    tckd = _kl(target_t, target_s).mean()
-    nckd = _kl(others_t, others_s).mean()
-    return temperature**2 * (target_weight * tckd + non_target_weight * nckd)
+
+    def formula(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> Tensor:
+        return temperature**2 * kl(log_p(student, temperature), log_p(teacher, temperature))
+
+    return over_positions(
+        formula,
+        student_logits,
+        teacher_logits,
+        temperature=temperature,
+        mask=mask,
+        reduction=reduction,
+        validate=validate,
+        refuse_impossible=refuse_teacher_excluding,
+    )
 
 
-def label_smoothing_loss(student_logits: Tensor, labels: Tensor, *, smoothing: float) -> Tensor:
-    """Cross-entropy with labels that keep 1 - smoothing and share the rest evenly over all C classes.
+def js_loss(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    temperature: float | Tensor,
+    mask: Tensor | None = None,
+    reduction: Reduction = "mean",
+    validate: bool = True,
+) -> Tensor:
+    """Jensen-Shannon divergence times T²: half KL(p_t ‖ m) + half KL(p_s ‖ m), with m = (p_t + p_s) / 2.
 
-    The control for distillation: soft targets that know nothing of the image. ``smoothing`` in [0, 1].
+    Symmetric in student and teacher, and never above T² · ln 2. -inf may stand anywhere on either side: the term of
+    a class with probability 0 is 0.
 
-    Source: Szegedy, Vanhoucke, Ioffe, Shlens, Wojna 2016, arXiv:1512.00567, section 7.
+    Source: Lin 1991, "Divergence measures based on the Shannon entropy", IEEE Trans. Inf. Theory 37(1), section IV.
+
+    >>> import torch
+    >>> student, teacher = torch.tensor([[1.0, 0.0]]).log(), torch.tensor([[0.0, 1.0]]).log()  # each other's opposite
+    >>> round(js_loss(student, teacher, temperature=1.0).item(), 4)  # ln 2
+    0.6931
     """
-    check_fraction("smoothing", smoothing)
-    check_finite_float("student_logits", student_logits)
-    check_labels(student_logits, labels)
-    student_logits = widen(student_logits)
-    log_p = F.log_softmax(student_logits, dim=-1)
-    uniform = -log_p.mean(dim=-1).mean()
-    return (1 - smoothing) * _cross_entropy(student_logits, labels) + smoothing * uniform
+
+    def formula(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> Tensor:
+        log_p_student, log_p_teacher = log_p(student, temperature), log_p(teacher, temperature)
+        log_m = torch.logaddexp(log_p_student, log_p_teacher) - math.log(2)
+        return temperature**2 * (kl(log_p_teacher, log_m) + kl(log_p_student, log_m)) / 2
+
+    return over_positions(
+        formula,
+        student_logits,
+        teacher_logits,
+        temperature=temperature,
+        mask=mask,
+        reduction=reduction,
+        validate=validate,
+        refuse_impossible=lambda student, teacher: None,
+    )
 
 
-def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p ‖ q) over the last dimension from log-probabilities; a term with p = 0 is 0."""
-    return (log_p.exp() * (log_p - log_q)).sum(dim=-1)
-
-
-def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1))
-
-
-def _split_target(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of (label, not label), shape (..., 2), and of the others among themselves, (..., C - 1)."""
-    classes = logits.shape[-1]
-    index = labels.unsqueeze(-1)
-    target = logits.gather(-1, index)
-    is_other = torch.ones_like(logits, dtype=torch.bool).scatter(-1, index, False)
-    others = logits[is_other].reshape(*logits.shape[:-1], classes - 1)
-    both = torch.cat([target, others.logsumexp(dim=-1, keepdim=True)], dim=-1)
-    return F.log_softmax(both, dim=-1), F.log_softmax(others, dim=-1)
+def kd_formula(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """`kd_loss` without a look at the numbers."""
+    return kd_loss(student_logits, teacher_logits, temperature=temperature, validate=False)

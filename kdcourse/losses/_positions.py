@@ -1,0 +1,167 @@
+"""What every loss on logits does around its formula: leave positions out, reduce, and look at the finished number.
+
+The inputs are searched only when that number is not finite. Then either something is wrong, and is named, or some
+class was declared impossible by -inf, which the formulas cannot digest (0 · -inf), and they are evaluated again.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .._base.checks import (
+    IGNORED,
+    check_classes,
+    check_label_range,
+    check_labels,
+    check_logits,
+    check_mask,
+    check_no_nan,
+    check_same_shape,
+    check_temperature,
+    refuse_where,
+    widen,
+)
+
+Reduction = Literal["mean", "sum", "none"]
+
+
+def over_positions(
+    formula: Callable[..., Tensor],
+    student: Tensor,
+    teacher: Tensor | None = None,
+    labels: Tensor | None = None,
+    *,
+    temperature: float | Tensor | None = None,
+    mask: Tensor | None,
+    reduction: Reduction,
+    validate: bool,
+    refuse_impossible: Callable[..., None],
+) -> Tensor:
+    """Reduce ``formula(student[, teacher][, labels][, temperature])``, shape (...), over the positions that count.
+
+    ``refuse_impossible`` gets the same logits and labels and raises where -inf among them makes the loss infinite.
+    """
+    _check_forms(student, teacher, labels, temperature, mask, validate=validate)
+    logits = [widen(student)] if teacher is None else [widen(student), widen(teacher.detach())]
+    if isinstance(temperature, Tensor):
+        temperature = temperature.to(logits[0].dtype)
+    keep, labels, unread = _kept(mask, labels, student.shape[-1], validate=validate)
+    if keep is not None and unread:  # whatever stands there must not reach the gradient, not even as 0 · NaN
+        logits = [torch.where(keep.unsqueeze(-1), each, 0.0) for each in logits]
+
+    def reduced(logits: list[Tensor]) -> Tensor:
+        rest = [part for part in (labels, temperature) if part is not None]
+        return _reduce(formula(*logits, *rest), keep, reduction)
+
+    loss = reduced(logits)
+    if not validate or torch.isfinite(loss).all():
+        return loss
+    names = ("student_logits", "teacher_logits")
+    for name, each in zip(names, logits, strict=False):
+        check_no_nan(name, each)
+    refuse_impossible(*logits, *([] if labels is None else [labels]))
+    loss = reduced([_underflowing(each, temperature) for each in logits])
+    if not torch.isfinite(loss).all():
+        raise ValueError(f"the loss is too large for {loss.dtype}: the logits lie too far apart for this temperature")
+    return loss
+
+
+def _check_forms(
+    student: Tensor,
+    teacher: Tensor | None,
+    labels: Tensor | None,
+    temperature: float | Tensor | None,
+    mask: Tensor | None,
+    *,
+    validate: bool,
+) -> None:
+    check_logits("student_logits", student)
+    if teacher is not None:
+        check_logits("teacher_logits", teacher)
+        check_same_shape(student, teacher)
+    check_classes("student_logits", student)
+    if labels is not None:
+        check_labels(labels, student)
+    if mask is not None:
+        check_mask(mask, student.shape[:-1])
+    if temperature is not None:
+        check_temperature(temperature, student.shape[:-1], validate=validate)
+
+
+def _kept(
+    mask: Tensor | None, labels: Tensor | None, classes: int, *, validate: bool
+) -> tuple[Tensor | None, Tensor | None, bool]:
+    """Which positions count (None: all), labels that can index, and whether the others may hold anything at all."""
+    keep, unread = mask, mask is not None
+    if labels is not None:
+        labels = labels if mask is None else torch.where(mask, labels, IGNORED)
+        ignoring = not validate or check_label_range(labels, classes)
+        if ignoring:
+            keep, unread = labels != IGNORED, unread or validate
+            labels = torch.where(keep, labels, 0)
+    if validate and keep is not None and not keep.any():
+        raise ValueError(f"no position is left: the mask is False, or the label {IGNORED}, everywhere")
+    return keep, labels, unread
+
+
+def _reduce(values: Tensor, keep: Tensor | None, reduction: Reduction) -> Tensor:
+    if keep is not None:
+        values = torch.where(keep, values, 0.0)
+    if reduction == "none":
+        return values
+    if reduction == "sum":
+        return values.sum()
+    if reduction == "mean":
+        return values.mean() if keep is None else values.sum() / keep.sum()
+    raise ValueError(f'reduction must be "mean", "sum" or "none", got {reduction!r}')
+
+
+def _underflowing(logits: Tensor, temperature: float | Tensor | None) -> Tensor:
+    """Logits with each -inf replaced by a number so low that exp rounds to 0, in float64, too, and no term is NaN."""
+    top = logits.detach().amax(dim=-1, keepdim=True)
+    hottest = (
+        torch.as_tensor(1.0 if temperature is None else temperature, dtype=logits.dtype).detach().max().clamp(min=1)
+    )
+    return torch.where(logits == -math.inf, top - top.abs() - 1000 * hottest, logits)
+
+
+# --- where -inf makes a loss infinite or undefined --------------------------------------------------------------------
+
+
+def refuse_student_excluding(student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> None:
+    refuse_where(
+        (student == -math.inf) & (teacher != -math.inf),
+        "student_logits is -inf where teacher_logits is not, so the loss is infinite: "
+        "a class that only the student holds impossible can never be learned",
+    )
+
+
+def refuse_label_excluded(student: Tensor, labels: Tensor) -> None:
+    at_label = student.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+    refuse_where(at_label == -math.inf, "student_logits is -inf at the label, so the loss is infinite")
+
+
+def refuse_teacher_excluding(student: Tensor, teacher: Tensor) -> None:
+    refuse_where(
+        (teacher == -math.inf) & (student != -math.inf),
+        "teacher_logits is -inf where student_logits is not, so the loss is infinite: the student gives probability "
+        "to a class that cannot be. Set the student's logits to -inf there, too, or use kd_loss or js_loss",
+    )
+
+
+def refuse_label_alone(student: Tensor, teacher: Tensor, labels: Tensor) -> None:
+    refuse_student_excluding(student, teacher)
+    others = teacher.scatter(-1, labels.unsqueeze(-1), -math.inf)
+    refuse_where(
+        (others == -math.inf).all(dim=-1),
+        "teacher_logits is -inf everywhere but at the label, so NCKD, the divergence among the other classes, "
+        "is undefined",
+    )
+
+
+def refuse_any_impossible(*logits: Tensor) -> None:
+    for name, each in zip(("student_logits", "teacher_logits"), logits, strict=False):
+        refuse_where(each == -math.inf, f"{name} contains -inf, a class that cannot be: leave that class out")

@@ -1,0 +1,41 @@
+"""What the formulas are made of, position by position: logits (..., C), labels (...), results (...).
+
+Nothing is checked here and nothing depends on the numbers, so that it compiles and vectorises.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def log_p(logits: Tensor, temperature: float | Tensor) -> Tensor:
+    """log softmax(logits / T), T a number or a tensor that broadcasts over the leading dimensions."""
+    return F.log_softmax(_divided(logits, temperature), dim=-1)
+
+
+def kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p ‖ q) over the last dimension from log-probabilities."""
+    return (log_p.exp() * (log_p - log_q)).sum(dim=-1)
+
+
+def cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
+    """-log p(label)."""
+    flat = F.cross_entropy(student.reshape(-1, student.shape[-1]), labels.reshape(-1), reduction="none")
+    return flat.reshape(labels.shape)
+
+
+def split_target(logits: Tensor, labels: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of (label, not label), shape (..., 2), and of the others among themselves, (..., C).
+
+    The label's own place among the others holds 0, for student and teacher alike, and so adds nothing to their KL.
+    """
+    logits, index = _divided(logits, temperature), labels.unsqueeze(-1)
+    others = logits.scatter(-1, index, -math.inf)
+    both = torch.cat([logits.gather(-1, index), others.logsumexp(dim=-1, keepdim=True)], dim=-1)
+    return F.log_softmax(both, dim=-1), F.log_softmax(others, dim=-1).scatter(-1, index, 0.0)
+
+
+def _divided(logits: Tensor, temperature: float | Tensor) -> Tensor:
+    return logits / (temperature.unsqueeze(-1) if isinstance(temperature, Tensor) else temperature)
