@@ -202,7 +202,7 @@ def _train(
     history, steps, step = History(), epochs * math.ceil(len(images) / batch_size), 0
     start = time.perf_counter()
     try:
-        with seeded(seed):
+        with seeded(seed, device):
             for epoch in tqdm(range(epochs), desc="epoch", leave=False, disable=not progress):
                 student.train()
                 total = torch.zeros((), device=device)

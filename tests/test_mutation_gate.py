@@ -122,7 +122,7 @@ TRAINING_MUTANTS = {
         "batch, rows: predict(teacher, batch) if isinstance(teacher, nn.Module) else kept[rows]",
     ),
     "validated in train mode": ("with frozen(model):", "with nullcontext():"),
-    "another seed in each run": ("with seeded(seed):", "with nullcontext():"),
+    "another seed in each run": ("with seeded(seed, device):", "with nullcontext():"),
     "only the last layer in the optimizer": ("AdamW(student.parameters()", "AdamW(student[-1].parameters()"),
     "labels only": ("+ alpha * soft", "+ 0 * alpha * soft"),
     "alpha on the labels": ("(1 - alpha) * F", "alpha * F"),

@@ -7,6 +7,7 @@ import io
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from .comparing import difference, numbers, same, snapshot
 from .core import Answer, Case, Exercise
+from .neutral import neutral
 
 SHOWN_LINES, SHOWN_CHARACTERS = 8, 100
 
@@ -64,6 +66,7 @@ class Prints(io.TextIOBase):
         return "\n".join(["Your function printed:", *first, *cut])
 
 
+@neutral()
 def run(exercise: Exercise, function: Answer, case: Case, *, limit: float) -> Outcome:
     """Call ``function`` on ``case``, on leaves that ask for a gradient where the exercise compares one."""
     arguments, leaves = list(case.arguments), []
@@ -138,14 +141,18 @@ def _by_signal(seconds: float, call: Callable[[], Any]) -> Any:
         if armed:
             raise OutOfTime
 
+    start = time.monotonic()
     previous = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 0.5)  # again and again: a bare except may swallow the first
+    # again and again: a bare except may swallow the first
+    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, 0.5)
     try:
         return call()
     finally:
         armed = False
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL if previous is None else previous)
+        if left:  # the caller's own timer goes on; what ran out meanwhile rings now
+            signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - start), 1e-6), interval)
 
 
 def _by_thread(seconds: float, call: Callable[[], Any]) -> Any:
