@@ -14,7 +14,7 @@ from ._positions import (
     refuse_label_excluded,
     refuse_student_excluding,
 )
-from ._terms import cross_entropy, kl, log_p, split_target
+from ._terms import cross_entropy, kl, split_target
 from .logits import kd_loss
 
 
@@ -59,7 +59,7 @@ def distillation_loss(
         )
 
     def formula(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float | Tensor) -> Tensor:
-        soft = temperature**2 * kl(log_p(teacher, temperature), log_p(student, temperature))
+        soft = kd_loss(student, teacher, temperature=temperature, reduction="none", validate=False)
         return soft if alpha == 1 else (1 - alpha) * cross_entropy(student, labels) + alpha * soft
 
     def refuse_impossible(student: Tensor, teacher: Tensor, labels: Tensor) -> None:
