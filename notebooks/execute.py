@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from reading import mend, read
 
 from kdcourse._base.files import replacing
 from kdcourse.exercises import exercises
@@ -24,7 +25,7 @@ CHECK = re.compile(r'^check\("([\d.]+)", (\w+)\)$', re.MULTILINE)
 
 def execute(path: Path) -> float:
     """Run and store one notebook; the seconds it took."""
-    notebook = nbformat.read(path, as_version=4)
+    notebook = read(path)
     notebook.metadata = nbformat.from_dict(STORED_METADATA)
     start = time.perf_counter()
     NotebookClient(
@@ -32,6 +33,7 @@ def execute(path: Path) -> float:
     ).execute()
     seconds = time.perf_counter() - start
     normalise(notebook)
+    nbformat.validate(notebook)
     with replacing(path) as temporary:
         nbformat.write(notebook, temporary)
     return seconds
@@ -39,6 +41,7 @@ def execute(path: Path) -> float:
 
 def normalise(notebook: nbformat.NotebookNode) -> None:
     """Keep sources, tags and outputs, mark the graded cells, and drop what a run on another machine would change."""
+    mend(notebook)
     notebook.metadata = nbformat.from_dict(STORED_METADATA)
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:03d}"

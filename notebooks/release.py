@@ -15,6 +15,7 @@ from textwrap import indent
 
 import nbformat
 from execute import CHECK, graded_cells
+from reading import read
 
 from kdcourse.exercises import Exercise, exercises
 from kdcourse.exercises.engine.showing import solution_source
@@ -45,7 +46,7 @@ def source_version(path: Path) -> nbformat.NotebookNode:
 
     So a student who names something else ``check`` gains nothing.
     """
-    notebook = nbformat.read(path, as_version=4)
+    notebook = read(path)
     answer = nbformat.NotebookNode()
     for cell, graded in graded_cells(notebook):
         if graded["solution"]:

@@ -9,6 +9,7 @@ import html
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import nbformat
@@ -16,6 +17,9 @@ from api import api_pages
 from bibliography import bibliography_page, linked
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "notebooks"))
+from reading import read  # noqa: E402 (lies beside the notebooks)
+
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 PAGES = ("notebooks/TEACHING.md", "data/README.md")
 GLOSSARY = ROOT / "data" / "glossary.json"
@@ -30,7 +34,7 @@ ANSWERING = "In the notebook an answer is judged at once, with its reason."
 
 def sources() -> dict[str, str]:
     """The text of every page by its place."""
-    notebooks = {path: nbformat.read(path, as_version=4) for path in NOTEBOOKS}
+    notebooks = {path: read(path) for path in NOTEBOOKS}
     titles = {path: title(notebook) for path, notebook in notebooks.items()}
     pages = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
     pages |= {f"notebooks/{path.name}": nbformat.writes(staged(book)) for path, book in notebooks.items()}
