@@ -1,4 +1,4 @@
-"""At the end of a run: how much of each notebook nbval compares."""
+"""At the end of a run: how much of each notebook nbval compares, and what became of the mutants of each exercise."""
 
 import nbformat
 from test_notebooks import NOTEBOOKS, code_cells, compared
@@ -10,3 +10,11 @@ def pytest_terminal_summary(terminalreporter):
         printing = [cell for cell in code_cells(nbformat.read(path, as_version=4)) if cell.outputs]
         held = sum(map(compared, printing))
         terminalreporter.line(f"{path.stem:<34} {held:>3} of {len(printing):>3}  {held / max(1, len(printing)):4.0%}")
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    properties = [dict(getattr(report, "user_properties", [])) for report in reports]
+    rows = sorted({tuple(found["mutants"]) for found in properties if "mutants" in found})
+    if rows:
+        terminalreporter.section("mutants of right answers")
+        terminalreporter.line("exercise  made  rejected  equivalent  to be hardened")
+    for id, made, equivalent, soft in rows:
+        terminalreporter.line(f"{id:<8} {made:>5} {made - equivalent - soft:>9} {equivalent:>11} {soft:>15}")
