@@ -108,9 +108,9 @@ def test_every_variant_of_a_function_under_test_is_here():
 
 # The mistakes of training have no function of their own shape to replace: they are written into the source.
 TRAINING_MUTANTS = {
-    "teacher left in train mode": ("model.eval().requires_grad_(False)", "model.requires_grad_(False)"),
-    "teacher receives gradients": ("model.eval().requires_grad_(False)", "model.eval()"),
-    "modes not restored": ("module.training = mode", "pass"),
+    "teacher left in train mode": ("with in_eval_mode(model):", "with nullcontext():"),
+    "teacher receives gradients": ("model.requires_grad_(False)", "pass"),
+    "modes not restored": ("with in_eval_mode(model):", "with nullcontext(model.eval()):"),
     "student left in eval mode": ("student.train()", "student.training"),
     "kept logits under shuffling": ("batch, rows: kept[rows]", "batch, rows: kept[: len(rows)]"),
     "kept logits under augmentation": (
