@@ -37,6 +37,7 @@ results: $(READY)
 bench: $(READY)
 	$(ONE_THREAD) $(BIN)/python tests/bench_distill.py
 	$(ONE_THREAD) $(BIN)/python tests/bench_explorers.py
+	$(ONE_THREAD) $(BIN)/python tests/bench_losses.py
 
 # nbgrader comes on top of the pinned packages, for instructors alone
 $(VENV)/.classroom: $(READY)

@@ -1,6 +1,7 @@
 """The distillation bugs that circulate in public code, written afresh and put in place of the right losses.
 
-Every one must make a named test of `test_losses` fail; one that survives fails here. ``-s`` prints the table.
+Every one must make a named test of `test_losses` or `test_loss_invariances` fail; one that survives fails here.
+``-s`` prints the table.
 """
 
 import math
@@ -8,6 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
+import test_loss_invariances
 import test_losses
 import torch
 import torch.nn.functional as F
@@ -324,7 +326,10 @@ class Mutant(NamedTuple):
 MUTANTS = [
     Mutant("kd_loss", reduction_mean, "test_kd_loss_of_a_fraction_worked_by_hand"),
     Mutant(
-        "kd_loss", batchmean_on_sequences, "test_unchanged_by_splitting_the_batch_into_sequences", {"name": "kd_loss"}
+        "kd_loss",
+        batchmean_on_sequences,
+        "test_unchanged_by_splitting_the_batch_into_sequences",
+        {"name": "kd_loss", "shape": (3, 4)},
     ),
     Mutant("kd_loss", summed_over_the_batch, "test_unchanged_by_giving_every_example_twice", {"name": "kd_loss"}),
     Mutant("kd_loss", without_t_squared, "test_kd_loss_gradient_keeps_its_size_as_the_temperature_grows"),
@@ -397,8 +402,8 @@ MUTANTS = [
     Mutant(
         "kd_loss",
         half_precision_not_widened,
-        "test_half_precision_is_computed_in_float32_and_its_gradient_is_finite",
-        {"name": "kd_loss"},
+        "test_half_precision_gives_what_float32_gives_of_the_same_numbers",
+        {"name": "kd_loss", "dtype": torch.bfloat16, "validate": True},
     ),
     Mutant(
         "kd_loss",
@@ -472,12 +477,15 @@ MUTANTS = [
     Mutant(
         "label_smoothing_loss",
         smoothing_shared_by_the_other_classes_only,
-        "test_label_smoothing_loss_equals_pytorchs",
+        "test_label_smoothing_loss_equals_pytorchs_cross_entropy_with_soft_targets",
         {"smoothing": 0.5},
     ),
     Mutant("label_smoothing_loss", smoothing_not_normalised, "test_label_smoothing_loss_of_a_fraction_worked_by_hand"),
     Mutant(
-        "label_smoothing_loss", smoothing_sign_flipped, "test_label_smoothing_loss_equals_pytorchs", {"smoothing": 0.1}
+        "label_smoothing_loss",
+        smoothing_sign_flipped,
+        "test_label_smoothing_loss_equals_pytorchs_cross_entropy_with_soft_targets",
+        {"smoothing": 0.1},
     ),
     Mutant("label_smoothing_loss", smoothing_log_of_softmax, "test_values_at_ten_thousand_are_the_exact_limits"),
 ]
@@ -485,7 +493,7 @@ MUTANTS = [
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"{mutant.wrong.__name__}-{mutant.replaces}")
 def test_mutant_is_killed_by_its_named_test(mutant, monkeypatch):
-    killer = getattr(test_losses, mutant.killer)
+    killer = (vars(test_losses) | vars(test_loss_invariances))[mutant.killer]
     killer(**mutant.arguments)  # the right loss passes, so what fails below is the mutant
     monkeypatch.setattr(losses, mutant.replaces, mutant.wrong)
     # not any error: a mutant that crashes on its own would prove nothing about the test

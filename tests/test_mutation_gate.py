@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import test_loss_invariances
 import test_losses
 import test_metrics
 import test_pruning
@@ -20,7 +21,11 @@ import test_training
 from kdcourse import training
 from kdcourse.exercises import exercises
 
-TESTS_OF = {"kdcourse.losses": test_losses, "kdcourse.metrics": test_metrics, "kdcourse.pruning": test_pruning}
+TESTS_OF = {
+    "kdcourse.losses": (test_losses, test_loss_invariances),
+    "kdcourse.metrics": (test_metrics,),
+    "kdcourse.pruning": (test_pruning,),
+}
 MUTANTS = [(e, m) for e in exercises.values() for m in e.misconceptions if m.replaces]
 
 
@@ -30,10 +35,10 @@ def home_and_name(dotted):
 
 
 @cache
-def calls(module):
-    """Every (test, arguments) of a test module that needs no fixture; the quick ones first."""
+def calls(*modules):
+    """Every (test, arguments) of test modules that needs no fixture; the quick ones first."""
     found = []
-    for test in vars(module).values():
+    for test in itertools.chain(*(vars(module).values() for module in modules)):
         if not inspect.isfunction(test) or not test.__name__.startswith("test_"):
             continue
         marks = [mark.args[:2] for mark in getattr(test, "pytestmark", []) if mark.name == "parametrize"]
@@ -70,7 +75,7 @@ def fails(test, arguments, home, name, answer):
 def killer(exercise, misconception):
     module, name = misconception.replaces.rpartition(".")[0], misconception.replaces.rpartition(".")[2]
     home, name = home_and_name(misconception.replaces)
-    for test, arguments in calls(TESTS_OF[module]):
+    for test, arguments in calls(*TESTS_OF[module]):
         if arguments.get("name", name) != name:
             continue
         if fails(test, arguments, home, name, misconception.wrong) and (
@@ -92,7 +97,7 @@ def test_the_gate_lets_the_right_answer_through():
     for exercise in {id(e): e for e, _ in MUTANTS}.values():
         home, name = home_and_name(next(m.replaces for m in exercise.misconceptions if m.replaces))
         module = home.__name__
-        own = [(t, a) for t, a in calls(TESTS_OF[module]) if a.get("name", name) == name]
+        own = [(t, a) for t, a in calls(*TESTS_OF[module]) if a.get("name", name) == name]
         results = [fails(test, arguments, home, name, exercise.reference) for test, arguments in own]
         assert results.count(False) >= 10, exercise.id
 

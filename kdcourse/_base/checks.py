@@ -52,16 +52,18 @@ def check_labels(labels: Tensor, logits: Tensor) -> None:
         found = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
         raise TypeError(f"labels must be an int64 tensor of class indices, got {found}")
     if labels.shape != logits.shape[:-1]:
+        classes_second = logits.ndim > 2 and labels.shape == (logits.shape[0], *logits.shape[2:])
         raise ValueError(
             f"labels has shape {tuple(labels.shape)}, the logits {tuple(logits.shape)}: "
             f"one label is needed for each leading position, {tuple(logits.shape[:-1])}"
+            + (". Classes come last here: pass logits.movedim(1, -1)" if classes_second else "")
         )
 
 
 def check_label_range(labels: Tensor, classes: int) -> bool:
     """Raise unless every label is a class or -100; return whether any is -100."""
-    low, high = torch.stack(labels.aminmax()).tolist()
-    if low >= 0 and high < classes:
+    low, high = labels.aminmax()
+    if low.item() >= 0 and high.item() < classes:
         return False
     wrong = labels[(labels != IGNORED) & ((labels < 0) | (labels >= classes))]
     if len(wrong):
@@ -119,16 +121,29 @@ def check_finite_float(name: str, logits: Tensor) -> None:
 
 def check_positive(name: str, value: float) -> None:
     """Raise unless ``value`` is a finite number above zero."""
-    if not (math.isfinite(value) and value > 0):
+    if not (_is_finite_number(name, value) and value > 0):
         raise ValueError(f"{name} must be a finite number > 0, got {value}")
+
+
+def check_not_negative(name: str, value: float) -> None:
+    """Raise unless ``value`` is a finite number, zero or above."""
+    if not (_is_finite_number(name, value) and value >= 0):
+        raise ValueError(f"{name} must be a finite number >= 0, got {value}")
 
 
 def check_fraction(name: str, value: float) -> None:
     """Raise unless ``value`` lies in [0, 1]."""
-    if not 0.0 <= value <= 1.0:
+    if not (_is_finite_number(name, value) and 0.0 <= value <= 1.0):
         raise ValueError(f"{name} must lie in [0, 1], got {value}")
+
+
+def _is_finite_number(name: str, value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor of several elements
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}") from None
 
 
 def widen(logits: Tensor) -> Tensor:
     """Half precision to float32, where exponentials neither overflow nor vanish; anything else unchanged."""
-    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()

@@ -34,46 +34,41 @@ def over_positions(
     teacher: Tensor | None = None,
     labels: Tensor | None = None,
     *,
-    temperature: float | Tensor | None = None,
+    temperature: float | Tensor = 1.0,
     mask: Tensor | None,
     reduction: Reduction,
     validate: bool,
     refuse_impossible: Callable[..., None],
 ) -> Tensor:
-    """Reduce ``formula(student[, teacher][, labels][, temperature])``, shape (...), over the positions that count.
+    """Reduce ``formula(student[, teacher][, labels], temperature)``, shape (...), over the positions that count.
 
-    ``refuse_impossible`` gets the same logits and labels and raises where -inf among them makes the loss infinite.
+    ``refuse_impossible(student[, teacher][, labels])`` raises where -inf among the logits makes the loss infinite.
     """
     _check_forms(student, teacher, labels, temperature, mask, validate=validate)
     logits = [widen(student)] if teacher is None else [widen(student), widen(teacher.detach())]
     if isinstance(temperature, Tensor):
         temperature = temperature.to(logits[0].dtype)
-    keep, labels, unread = _kept(mask, labels, student.shape[-1], validate=validate)
-    if keep is not None and unread:  # whatever stands there must not reach the gradient, not even as 0 · NaN
+    keep, labels, cleared = _kept(mask, labels, student.shape[-1], validate=validate)
+    if keep is not None and cleared:  # whatever stands there must not reach the gradient, not even as 0 · NaN
         logits = [torch.where(keep.unsqueeze(-1), each, 0.0) for each in logits]
-
-    def reduced(logits: list[Tensor]) -> Tensor:
-        rest = [part for part in (labels, temperature) if part is not None]
-        return _reduce(formula(*logits, *rest), keep, reduction)
-
-    loss = reduced(logits)
-    if not validate or torch.isfinite(loss).all():
+    indices = [] if labels is None else [labels]
+    loss = _reduce(formula(*logits, *indices, temperature), keep, reduction)
+    if not validate or _is_finite(loss):
         return loss
-    names = ("student_logits", "teacher_logits")
-    for name, each in zip(names, logits, strict=False):
-        check_no_nan(name, each)
-    refuse_impossible(*logits, *([] if labels is None else [labels]))
-    loss = reduced([_underflowing(each, temperature) for each in logits])
-    if not torch.isfinite(loss).all():
-        raise ValueError(f"the loss is too large for {loss.dtype}: the logits lie too far apart for this temperature")
-    return loss
+    _name_what_is_wrong(*logits)
+    refuse_impossible(*logits, *indices)
+    logits = [_underflowing(each, temperature) for each in logits]
+    loss = _reduce(formula(*logits, *indices, temperature), keep, reduction)
+    if _is_finite(loss):
+        return loss
+    raise ValueError(f"the loss overflows {loss.dtype}: the logits lie too far apart, or the temperature is extreme")
 
 
 def _check_forms(
     student: Tensor,
     teacher: Tensor | None,
     labels: Tensor | None,
-    temperature: float | Tensor | None,
+    temperature: float | Tensor,
     mask: Tensor | None,
     *,
     validate: bool,
@@ -87,24 +82,22 @@ def _check_forms(
         check_labels(labels, student)
     if mask is not None:
         check_mask(mask, student.shape[:-1])
-    if temperature is not None:
-        check_temperature(temperature, student.shape[:-1], validate=validate)
+    check_temperature(temperature, student.shape[:-1], validate=validate)
 
 
 def _kept(
     mask: Tensor | None, labels: Tensor | None, classes: int, *, validate: bool
 ) -> tuple[Tensor | None, Tensor | None, bool]:
-    """Which positions count (None: all), labels that can index, and whether the others may hold anything at all."""
-    keep, unread = mask, mask is not None
+    """Which positions count (None: all), labels that can index, and whether the logits elsewhere are to be cleared."""
+    keep, cleared = mask, mask is not None
     if labels is not None:
         labels = labels if mask is None else torch.where(mask, labels, IGNORED)
-        ignoring = not validate or check_label_range(labels, classes)
-        if ignoring:
-            keep, unread = labels != IGNORED, unread or validate
+        if not validate or check_label_range(labels, classes):
+            keep, cleared = labels != IGNORED, cleared or validate
             labels = torch.where(keep, labels, 0)
     if validate and keep is not None and not keep.any():
         raise ValueError(f"no position is left: the mask is False, or the label {IGNORED}, everywhere")
-    return keep, labels, unread
+    return keep, labels, cleared
 
 
 def _reduce(values: Tensor, keep: Tensor | None, reduction: Reduction) -> Tensor:
@@ -119,13 +112,24 @@ def _reduce(values: Tensor, keep: Tensor | None, reduction: Reduction) -> Tensor
     raise ValueError(f'reduction must be "mean", "sum" or "none", got {reduction!r}')
 
 
-def _underflowing(logits: Tensor, temperature: float | Tensor | None) -> Tensor:
-    """Logits with each -inf replaced by a number so low that exp rounds to 0, in float64, too, and no term is NaN."""
-    top = logits.detach().amax(dim=-1, keepdim=True)
-    hottest = (
-        torch.as_tensor(1.0 if temperature is None else temperature, dtype=logits.dtype).detach().max().clamp(min=1)
-    )
-    return torch.where(logits == -math.inf, top - top.abs() - 1000 * hottest, logits)
+def _is_finite(loss: Tensor) -> bool:
+    return math.isfinite(loss.item()) if loss.ndim == 0 else bool(torch.isfinite(loss).all())
+
+
+def _name_what_is_wrong(*logits: Tensor) -> None:
+    for name, each in zip(("student_logits", "teacher_logits"), logits, strict=False):
+        check_no_nan(name, each)
+
+
+def _underflowing(logits: Tensor, temperature: float | Tensor) -> Tensor:
+    """Logits with each -inf replaced by a number so low that its probability is exactly 0, in float64, too.
+
+    So no term is 0 · -inf, which is NaN, and a temperature that learns gets a gradient that is finite.
+    """
+    impossible = logits == -math.inf
+    lowest = torch.where(impossible, math.inf, logits.detach()).amin(dim=-1, keepdim=True)
+    hottest = max(1.0, torch.as_tensor(temperature).max().item())
+    return torch.where(impossible, lowest - lowest.abs() - 1000 * hottest, logits)
 
 
 # --- where -inf makes a loss infinite or undefined --------------------------------------------------------------------

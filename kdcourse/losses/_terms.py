@@ -20,10 +20,12 @@ def kl(log_p: Tensor, log_q: Tensor) -> Tensor:
     return (log_p.exp() * (log_p - log_q)).sum(dim=-1)
 
 
-def cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
-    """-log p(label)."""
-    flat = F.cross_entropy(student.reshape(-1, student.shape[-1]), labels.reshape(-1), reduction="none")
-    return flat.reshape(labels.shape)
+def cross_entropy(student: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
+    """-log p(label), or -Σ_c q_c log p_c with q = 1 - smoothing at the label and smoothing / C everywhere on top."""
+    if student.ndim > 2:  # cross_entropy would take dimension 1 for the classes
+        student, flat = student.reshape(-1, student.shape[-1]), labels.reshape(-1)  # (N, C), (N,)
+        return F.cross_entropy(student, flat, reduction="none", label_smoothing=smoothing).reshape(labels.shape)
+    return F.cross_entropy(student, labels, reduction="none", label_smoothing=smoothing)
 
 
 def split_target(logits: Tensor, labels: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
@@ -38,4 +40,6 @@ def split_target(logits: Tensor, labels: Tensor, temperature: float | Tensor) ->
 
 
 def _divided(logits: Tensor, temperature: float | Tensor) -> Tensor:
-    return logits / (temperature.unsqueeze(-1) if isinstance(temperature, Tensor) else temperature)
+    if isinstance(temperature, Tensor) and temperature.ndim > 0:
+        temperature = temperature.unsqueeze(-1)  # (...) to (..., 1), beside the classes
+    return logits / temperature

@@ -1,11 +1,8 @@
 """Losses that read labels. Everything they share with the others stands at the head of `kdcourse.losses.logits`."""
 
-import math
-
-import torch.nn.functional as F
 from torch import Tensor
 
-from .._base.checks import check_fraction
+from .._base.checks import check_fraction, check_not_negative
 from ._positions import (
     Reduction,
     over_positions,
@@ -38,7 +35,6 @@ def distillation_loss(
     Source: Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2. Differs from the authors' text in that the
     two weights sum to one.
 
-    >>> import torch
     >>> student, teacher = torch.tensor([[0.5, 0.25, 0.25]]).log(), torch.tensor([[0.25, 0.25, 0.5]]).log()
     >>> loss = distillation_loss(student, teacher, torch.tensor([0]), temperature=1.0, alpha=0.4)
     >>> round(loss.item(), 4)  # 0.6 · ln 2 + 0.4 · ¼ ln 2
@@ -103,16 +99,15 @@ def dkd_loss(
     code: log-sum-exp over the other classes instead of a mask of -1000 and the log of a sum, which is
     infinite for a sure student.
 
-    >>> import torch
     >>> student, teacher = torch.tensor([[0.5, 0.25, 0.25]]).log(), torch.tensor([[0.25, 0.25, 0.5]]).log()
     >>> labels = torch.tensor([0])
     >>> target = dkd_loss(student, teacher, labels, temperature=1.0, non_target_weight=0.0)
     >>> round(target.item(), 4)  # ¼ ln ½ + ¾ ln 3/2
     0.1308
     """
-    for name, weight in (("target_weight", target_weight), ("non_target_weight", non_target_weight)):
-        if validate and not (math.isfinite(weight) and weight >= 0):
-            raise ValueError(f"{name} must be a finite number >= 0, got {weight}")
+    if validate:
+        check_not_negative("target_weight", target_weight)
+        check_not_negative("non_target_weight", non_target_weight)
 
     def formula(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float | Tensor) -> Tensor:
         target_s, others_s = split_target(student, labels, temperature)
@@ -148,7 +143,6 @@ def label_smoothing_loss(
 
     Source: Szegedy, Vanhoucke, Ioffe, Shlens, Wojna 2016, arXiv:1512.00567, section 7.
 
-    >>> import torch
     >>> student = torch.tensor([[0.5, 0.5]]).log()
     >>> round(label_smoothing_loss(student, torch.tensor([0]), smoothing=0.1).item(), 4)  # ln 2 whatever the smoothing
     0.6931
@@ -156,9 +150,8 @@ def label_smoothing_loss(
     if validate:
         check_fraction("smoothing", smoothing)
 
-    def formula(student: Tensor, labels: Tensor) -> Tensor:
-        uniform = -F.log_softmax(student, dim=-1).mean(dim=-1)
-        return (1 - smoothing) * cross_entropy(student, labels) + smoothing * uniform
+    def formula(student: Tensor, labels: Tensor, _: float | Tensor) -> Tensor:
+        return cross_entropy(student, labels, smoothing=smoothing)
 
     def refuse_impossible(student: Tensor, labels: Tensor) -> None:
         if smoothing > 0:

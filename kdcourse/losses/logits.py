@@ -21,6 +21,7 @@ batch, no position left, a single class, NaN or +inf, a row of nothing but -inf,
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ._positions import (
@@ -50,7 +51,6 @@ def kd_loss(
 
     Source: Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2; the gradient is their equation 2 times T².
 
-    >>> import torch
     >>> student, teacher = torch.tensor([[0.5, 0.25, 0.25]]).log(), torch.tensor([[0.25, 0.25, 0.5]]).log()
     >>> round(kd_loss(student, teacher, temperature=1.0).item(), 4)  # ¼ ln 2
     0.1733
@@ -87,15 +87,14 @@ def logit_mse_loss(
     Source: Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2.1, equation 4. Differs from the authors' text:
     they assume zero-mean logits, here they are made so.
 
-    >>> import torch
     >>> student, teacher = torch.tensor([[1.0, 3.0, 6.0]]), torch.tensor([[0.0, 1.0, 0.0]])
     >>> round(logit_mse_loss(student, teacher).item(), 4)  # differences 1, 2, 6, centred -2, -1, 3: 14 / 6
     2.3333
     """
 
-    def formula(student: Tensor, teacher: Tensor) -> Tensor:
-        difference = student - teacher
-        return 0.5 * (difference - difference.mean(dim=-1, keepdim=True)).square().mean(dim=-1)
+    def formula(student: Tensor, teacher: Tensor, _: float | Tensor) -> Tensor:
+        student, teacher = (logits - logits.mean(dim=-1, keepdim=True) for logits in (student, teacher))
+        return 0.5 * F.mse_loss(student, teacher, reduction="none").mean(dim=-1)
 
     return over_positions(
         formula,
@@ -124,7 +123,6 @@ def reverse_kd_loss(
 
     Source: Gu, Dong, Wei, Huang 2024 (MiniLLM), arXiv:2306.08543, section 2, for whole sequences; here per position.
 
-    >>> import torch
     >>> student, teacher = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.75, 0.25]]).log()
     >>> round(reverse_kd_loss(student, teacher, temperature=1.0).item(), 4)  # ln 2 - ½ ln 3
     0.1438
@@ -161,7 +159,6 @@ def js_loss(
 
     Source: Lin 1991, "Divergence measures based on the Shannon entropy", IEEE Trans. Inf. Theory 37(1), section IV.
 
-    >>> import torch
     >>> student, teacher = torch.tensor([[1.0, 0.0]]).log(), torch.tensor([[0.0, 1.0]]).log()  # each other's opposite
     >>> round(js_loss(student, teacher, temperature=1.0).item(), 4)  # ln 2
     0.6931
