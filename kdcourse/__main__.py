@@ -130,7 +130,9 @@ def lab(arguments: list[str]) -> NoReturn:
         sys.exit("kdcourse: the notebooks are not here: run this in a checkout of the course")
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={course}"]
     command += [f"--LabApp.default_url=/lab/tree/{start}", "--log-level=CRITICAL"]
-    # labconfig/ beside this file switches JupyterLab's news and update checks off: nothing leaves the machine
+    # nothing leaves the machine: labconfig/ beside this file switches JupyterLab's news and update checks off, no list
+    # of extensions is fetched, and npm, which may ask for its own newest version, is not called
+    command += ["--LabApp.extension_manager=readonly", "--LanguageServerManager.autodetect=False"]
     searched = [str(Path(__file__).parent), os.environ.get("JUPYTER_CONFIG_PATH", "")]
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, searched))
     if getattr(os, "geteuid", lambda: 1)() == 0:

@@ -3,6 +3,8 @@
 import nbformat
 from test_notebooks import NOTEBOOKS, code_cells, compared
 
+import kdcourse  # noqa: F401 (before any onnxruntime, whose telemetry it switches off)
+
 
 def pytest_terminal_summary(terminalreporter):
     terminalreporter.section("cells with output that are compared")

@@ -1,9 +1,12 @@
 """Name the digits in a file of images, without PyTorch: python classify.py MODEL.onnx IMAGES.npy"""
 
+import os
 import sys
 
 import numpy as np
-import onnxruntime
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # or onnxruntime reports to its maker
+import onnxruntime  # noqa: E402
 
 
 def classify(model, images):

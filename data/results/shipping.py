@@ -31,6 +31,7 @@ for notebook 09 of kdcourse by `make results JOB=pipeline` and `JOB=shipping`.
 | --- | --- |
 | input | `images`, float32 (N, 1, 28, 28) in [0, 1], bright digits on dark |
 | output | `logits`, float32 (N, 10); `python classify.py model.onnx IMAGES.npy` needs onnxruntime and NumPy alone |
+| telemetry | onnxruntime reports to its maker unless `ORT_DISABLE_TELEMETRY=1` is set first, as classify.py does |
 | file | {bytes:,} bytes, SHA-256 `{digest}` |
 | trained on | 3,500 digits of MNIST's training file (data/README.md), turned, shifted, scaled and sheared at random |
 | recipe | {arm}, in all {epochs} epochs; teacher: {teacher}; temperature 4, weight of the teacher 0.9 |

@@ -1,5 +1,6 @@
 """Quick questions and predictions: one right choice, and for every choice why. ``ask("02.a")`` shows one."""
 
+import re
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,7 +14,7 @@ QUIZ_COLOURS = {
 
 QUIZ_FOCUS = ".MCButton:focus-within { outline: 4px solid #E69F00; }"
 QUIZ_MANNERS = """
-// jupyterquiz would fetch MathJax from the internet where the page's own has no typeset, as JupyterLab's has not
+// jupyterquiz would load a MathJax of its own where the page's has no typeset, as JupyterLab's has not
 if (window.MathJax && !window.MathJax.typeset) window.MathJax.typeset = () => {};
 // in a quiz the arrow keys choose; JupyterLab would go to another cell
 document.addEventListener('focusin', event => {
@@ -74,5 +75,6 @@ def show(question: Question) -> None:
     page, script = (output.data for output in shown.outputs)
     # one output, with a plain form beside it; what changes in it is read aloud
     frame = f"<div aria-live='polite'>{page['text/html']}</div><style>{QUIZ_FOCUS}</style>"
-    html = f"{frame}<script>{QUIZ_MANNERS}{script['application/javascript']}</script>"
+    unconnected = re.sub(r"(?<=\.src = ')https?://[^']*", "data:,", script["application/javascript"])
+    html = f"{frame}<script>{QUIZ_MANNERS}{unconnected}</script>"
     display({"text/html": html, "text/plain": plain(question)}, raw=True)
