@@ -469,8 +469,7 @@ def test_calibrate_finds_each_layers_inputs_and_outputs_also_around_a_relu_in_pl
     found = qz.calibrate(model, batches)
     images = torch.cat(batches)
     hidden = model[0](images)
-    steps = {"0": (images, hidden), "1": (hidden, hidden.relu()), "2": (hidden.relu(), hidden.relu())}
-    steps["3"] = (hidden.relu(), model[3](hidden.relu()))
+    steps = {"0": (images, hidden), "3": (hidden.relu(), model[3](hidden.relu()))}
     assert list(found) == list(steps)
     for name, (given, returned) in steps.items():
         expected = [(part.min().item(), part.max().item()) for part in (given, returned)]
@@ -548,7 +547,8 @@ def test_a_folded_pair_equals_pytorchs_fusion_eps_included(bias, affine):
 def test_folding_linear_layers_nested_ones_and_a_norm_that_follows_nothing():
     inner = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.ReLU())
     model = moved(nn.Sequential(nn.BatchNorm1d(5), inner, nn.BatchNorm1d(4), nn.Linear(4, 2)))
-    folded = qz.fold_batchnorm(model)
+    with pytest.warns(qz.CoverageWarning, match="that stay: '0' does not always follow .*; '2' does not always follow"):
+        folded = qz.fold_batchnorm(model)
     assert [type(module) for module in folded] == [nn.BatchNorm1d, nn.Sequential, nn.BatchNorm1d, nn.Linear]
     assert [type(module) for module in folded[1]] == [nn.Linear, nn.ReLU]
     assert close(folded(sample(9, 5)), model(sample(9, 5)))
@@ -559,8 +559,6 @@ def test_folding_linear_layers_nested_ones_and_a_norm_that_follows_nothing():
 
 
 def test_folding_refuses_what_it_cannot_fold():
-    with pytest.raises(TypeError, match="nn.Sequential, got Linear"):
-        qz.fold_batchnorm(nn.Linear(2, 2))
     with pytest.raises(ValueError, match="'1' keeps no running statistics"):
         qz.fold_batchnorm(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, track_running_stats=False)))
     with pytest.raises(ValueError, match="'1' is 3 wide, the layer before it 2"):

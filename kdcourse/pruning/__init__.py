@@ -1,7 +1,8 @@
 """Pruning: which weights to remove, keeping them removed, and what that saves. Needs nothing else of `kdcourse`."""
 
+from .._base.weights import CoverageWarning, Masked
 from .groups import Follower, Group, channel_groups
-from .keeping import Masked, apply_masks, masks_of, remove_masks, rewind, snapshot
+from .keeping import apply_masks, masks_of, remove_masks, rewind, snapshot
 from .masks import (
     global_magnitude_masks,
     global_masks,
@@ -20,6 +21,7 @@ from .storage import break_even_sparsity, header_bytes, read_layer, storage_byte
 from .structured import best_channels, channel_scores, mask_filters, prune_filters
 
 __all__ = [
+    "CoverageWarning",
     "Follower",
     "Group",
     "Masked",

@@ -8,7 +8,10 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from .._base.modes import in_eval_mode
+from .._base.tracing import foreign_hooks, trace
+from .._base.weights import check_initialised
 
+Example = Tensor | tuple[Tensor, ...]
 CHANNELWISE = {
     "identity", "contiguous", "dropout", "dropout2d",
     "relu", "relu6", "leakyrelu", "prelu", "elu", "celu", "selu", "gelu", "silu", "mish", "hardswish",
@@ -17,7 +20,7 @@ CHANNELWISE = {
 }  # fmt: skip
 LAYERS = {"conv2d", "linear", "batchnorm1d", "batchnorm2d"}
 MOVES_ZERO = {"sigmoid", "hardsigmoid", "softplus", "logsigmoid"}
-PARAMETRISED = "whose weight is computed from others (a mask, a norm): make it permanent first, as remove_masks does"
+PARAMETRISED = "whose weight is computed (a mask, a norm): make it permanent first, with remove_masks() or bake()"
 SUPPORTED = (
     "Conv2d (groups=1 or depthwise), Linear, BatchNorm1d and 2d, activations, dropout, pooling, flatten from "
     "dimension 1, mean over space, and adding or multiplying two tensors with the same channels; other networks: "
@@ -57,12 +60,13 @@ class _Flow(NamedTuple):
     masked_is_zero: bool
 
 
-def channel_groups(model: nn.Module, example: Tensor) -> list[Group]:
+def channel_groups(model: nn.Module, example: Example) -> list[Group]:
     """Groups of output channels that can only be removed together, in the order of the forward pass.
 
-    ``example`` is a batch (N, C, H, W) or (N, features) for `model`, which is traced in eval mode and left as it was.
-    Channels are tied by additions, by depthwise convolutions and by layers that are called twice. A group is not
-    prunable where its channels are the network's input or output, or where a zeroed channel would not stay zero.
+    ``example`` is a batch (N, C, H, W) or (N, features) for `model`, or a tuple of its inputs; `model` is traced in
+    eval mode and left as it was. Channels are tied by additions, by depthwise convolutions and by layers that are
+    called twice. A group is not prunable where its channels are the network's input or output, or where a zeroed
+    channel would not stay zero.
 
     Raises ``ValueError`` naming the operation through which channels cannot be followed.
     """
@@ -93,17 +97,22 @@ class _Shapes(fx.Interpreter):
         return result
 
 
-def _trace(model: nn.Module, example: Tensor) -> tuple[fx.GraphModule, dict[fx.Node, tuple[int, ...]]]:
-    try:
-        graph = fx.symbolic_trace(model)
-    except Exception as error:  # the model's own code runs here, so anything may come
-        raise ValueError(f"torch.fx cannot trace this network, use torch-pruning for it: {error}") from error
+def _inputs(example: Example) -> tuple[Tensor, ...]:
+    return example if isinstance(example, tuple) else (example,)
+
+
+def _trace(model: nn.Module, example: Example) -> tuple[fx.GraphModule, dict[fx.Node, tuple[int, ...]]]:
+    check_initialised(model)
+    for name, module in model.named_modules():
+        if foreign_hooks(module):
+            raise ValueError(f"{name or 'the model'!r} has hooks, which may change channels: remove them first")
+    graph = trace(model)
     interpreter = _Shapes(graph)
     try:
         with torch.no_grad():
-            interpreter.run(example.clone())
+            interpreter.run(*(tensor.clone() for tensor in _inputs(example)))
     except (IndexError, RuntimeError, TypeError, ValueError) as error:
-        shape = tuple(example.shape)
+        shape = ", ".join(str(tuple(tensor.shape)) for tensor in _inputs(example))
         raise ValueError(f"an example of shape {shape} does not run through the model: {error}") from error
     return graph, interpreter.shapes
 

@@ -3,8 +3,9 @@
 `apply_masks` lets the layer compute with ``masked(stored weight)``: the gradient of a pruned weight is zero, and
 whatever momentum or weight decay still do to the stored number never reaches the output. The optimizer trains the
 same parameter as before. While masked, a layer's weight is computed at each use: editing ``layer.weight`` in place
-has no effect (`rewind` sets weights), and the model is saved by its ``state_dict`` only, not pickled whole. A
-parameter that several layers share is masked in those that are named.
+has no effect (`rewind` sets weights), and the model is saved by its ``state_dict`` only, not pickled whole. Tied
+weights are one tensor and have one mask. Under a quantizer (`kdcourse.quantization.fake_quantize_model`) the mask works
+on what is rounded.
 """
 
 from collections.abc import Mapping
@@ -13,21 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ._layers import Place, all_places, check_not_emptied, places
-
-
-class Masked(nn.Module):
-    """Owns a mask as a buffer and zeroes the weights that it does not keep; put on a layer by `apply_masks`."""
-
-    mask: Tensor
-
-    def __init__(self, mask: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("mask", mask)
-
-    def forward(self, stored: Tensor) -> Tensor:
-        # where, not a product: zero also where the stored number is NaN
-        return torch.where(self.mask, stored, 0)
+from .._base.parametrizing import add_step, drop_mask
+from .._base.weights import Masked, Place, all_places, maskable, owners
+from ._layers import check_not_emptied, places
 
 
 def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
@@ -35,16 +24,22 @@ def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
 
     A layer that has a mask gets the new one instead; layers that ``masks`` does not name stay as they are. Pruned
     weights are zeroed in the store as well, so a weight that a later mask keeps again starts at exactly zero.
-    Names are those of `prunable_weights`; masks are copied. An optimizer built before still trains the same
-    parameters. Raises ``ValueError``, and changes nothing, for an unknown layer, a mask of the wrong shape or
-    dtype, or one that empties its layer.
+    Names are those of `prunable_weights`; masks are copied. Of tied weights one has to be named, and all are masked.
+    An optimizer built before still trains the same parameters. Raises ``ValueError``, and changes nothing, for an
+    unknown layer, a mask of the wrong shape or dtype, or one that empties its layer, two masks for one tensor, and a
+    weight that is computed by something other than a mask or a quantizer.
     """
     chosen = places(model, masks) if masks else {}
+    ties, wanted = owners(model), dict[int, tuple[str, Tensor]]()
     for (name, place), mask in zip(chosen.items(), masks.values(), strict=True):
-        _check_mask(name, place, mask)
-    for place, mask in zip(chosen.values(), masks.values(), strict=True):
-        # laid out in memory like the weight: a channels-last network stays one
-        _apply(place, torch.empty_like(place.stored, dtype=torch.bool).copy_(mask))
+        for tied_name, tied in ties[id(place.stored)].items():
+            _check_mask(name if tied == place else tied_name, tied, mask)
+        first, given = wanted.setdefault(id(place.stored), (name, mask))
+        if not torch.equal(given, mask):
+            raise ValueError(f"{first!r} and {name!r} are one tied tensor, which can have one mask: name only one")
+    for key, (_, mask) in wanted.items():
+        for place in ties[key].values():
+            _apply(place, mask)
 
 
 def masks_of(model: nn.Module) -> dict[str, Tensor]:
@@ -55,18 +50,20 @@ def masks_of(model: nn.Module) -> dict[str, Tensor]:
 def remove_masks(model: nn.Module) -> None:
     """Make the zeros part of the weights: plain parameters again, the same objects in the same order as before.
 
-    The model's state dict has its former keys, and nothing keeps the zeros zero when training goes on.
+    The model's state dict has its former keys, and nothing keeps the zeros zero when training goes on. A quantizer
+    stays where it is. Raises ``ValueError``, and changes nothing, where a tied weight is masked in one place only.
     """
-    for place, masked in _masked_places(model).values():
-        stored, module, attribute = place.stored, *place
+    found, ties = _masked_places(model), owners(model)
+    for name, (place, masked) in found.items():
+        for other, tied in ties[id(place.stored)].items():
+            if tied.mask is None or not torch.equal(tied.mask.mask, masked.mask):
+                raise ValueError(
+                    f"{name!r} and {other!r} are one tied tensor with different masks: apply_masks() first"
+                )
+    for place, masked in found.values():
         with torch.no_grad():
-            stored.masked_fill_(~masked.mask, 0)
-        _own_class(module)
-        parametrize.remove_parametrizations(module, attribute, leave_parametrized=False)
-        if attribute == "weight":
-            # back in front of the bias: optimizer states are stored by position
-            parameters = module._parameters
-            module._parameters = {attribute: parameters.pop(attribute), **parameters}
+            place.stored.masked_fill_(~masked.mask, 0)
+        drop_mask(place)
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:
@@ -100,55 +97,56 @@ def rewind(model: nn.Module, initial_state: Mapping[str, Tensor]) -> None:
 
 
 def _apply(place: Place, mask: Tensor) -> None:
-    module, attribute = place
+    stored, masked = place.stored, place.mask
+    # laid out in memory like the weight: a channels-last network stays one
+    mask = torch.empty_like(stored, dtype=torch.bool).copy_(mask)
     with torch.no_grad():
-        place.stored.copy_(place.effective.masked_fill(~mask, 0))
-    masked = _masked(place)
+        stored.masked_fill_(~(mask if masked is None else mask & masked.mask), 0)
     if masked is not None:
         masked.mask = mask
-        return
-    _own_class(module)
-    parametrize.register_parametrization(module, attribute, Masked(mask))
-
-
-def _own_class(module: nn.Module) -> None:
-    """Give a parametrized module a class of its own: a deepcopy shares it, and PyTorch edits it in place."""
-    if parametrize.is_parametrized(module):
-        shared = module.__class__
-        module.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))
-
-
-def _masked(place: Place) -> Masked | None:
-    """What masks the parameter: nothing, or the only thing that parametrizes it."""
-    if not parametrize.is_parametrized(place.module, place.attribute):
-        return None
-    applied = list(getattr(place.module.parametrizations, place.attribute))
-    return applied[0] if len(applied) == 1 and isinstance(applied[0], Masked) else None
+    else:
+        add_step(place, Masked(mask), first=True)
 
 
 def _masked_places(model: nn.Module) -> dict[str, tuple[Place, Masked]]:
-    found = {name: (place, _masked(place)) for name, place in all_places(model).items()}
+    found = {name: (place, place.mask) for name, place in all_places(model).items()}
     return {name: (place, masked) for name, (place, masked) in found.items() if masked is not None}
 
 
 def _plain_state(model: nn.Module) -> dict[str, tuple[Tensor, Tensor | None]]:
     """The live tensors of the state dict under the keys that they have without masks, each with its mask."""
-    state: dict[str, Tensor] = model.state_dict()
+    masked = _masked_prefixes(model)
     plain: dict[str, tuple[Tensor, Tensor | None]] = {}
-    for key, value in state.items():
-        owner, found, rest = key.rpartition("parametrizations.")
-        attribute, _, role = rest.partition(".")
-        mask = state.get(f"{owner}parametrizations.{attribute}.0.mask") if found else None
-        if mask is None:
+    for key, value in model.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{key!r} of the state dict is a {type(value).__name__}: only tensors can be put back")
+        start = next((start for start in masked if key.startswith(start)), "")
+        number, _, rest = key.removeprefix(start).partition(".")
+        if not start:
             plain[key] = value, None
-        elif role == "original":
-            plain[owner + attribute] = value, mask
+        elif number == "original":
+            place, alone = masked[start], len(masked[start].steps) == 1
+            assert place.mask is not None
+            plain[start.replace("parametrizations.", "").removesuffix(".") if alone else key] = value, place.mask.mask
+        elif number != "0":  # the steps after the mask move up
+            plain[f"{start}{int(number) - 1}.{rest}"] = value, None
     return plain
 
 
+def _masked_prefixes(model: nn.Module) -> dict[str, Place]:
+    """Masked weights by what their keys in the state dict begin with; a module used twice has its keys twice."""
+    found = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        if parametrize.is_parametrized(module):
+            assert isinstance(module.parametrizations, nn.ModuleDict)
+            for attribute in module.parametrizations:
+                found[f"{path}.parametrizations.{attribute}.".lstrip(".")] = Place(module, attribute)
+    return {start: place for start, place in found.items() if place.mask is not None}
+
+
 def _check_mask(name: str, place: Place, mask: Tensor) -> None:
-    if parametrize.is_parametrized(place.module, place.attribute) and _masked(place) is None:
-        raise ValueError(f"layer {name!r} is parametrized already, by something other than a mask: remove that first")
+    if place.computed_by and not maskable(place):
+        raise ValueError(f"layer {name!r} is parametrized already, by {place.computed_by}")
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
         raise ValueError(f"the mask of layer {name!r} must be a bool tensor, True = kept, got {kind}")

@@ -7,12 +7,14 @@ masked weights are looked at. A sparsity is a share of zeros in [0, 1); anything
 NaN or infinite weights and unknown layers.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from .._base.modes import in_eval_mode
+from .._base.weights import Place, hooked, maskable, owners
 from ._layers import check_not_emptied, check_sparsity, check_weight, places
 
 
@@ -128,24 +130,49 @@ def taylor_scores(
 
     ``batch_loss()`` runs the model on a batch and returns the 0-d loss; it is called once, in eval mode, so that
     dropout and batch norm stay quiet. For several batches add up their scores. Gradients, modes and buffers are
-    left as they were. Raises ``ValueError`` naming a layer that is frozen or that the loss does not depend on.
+    left as they were. w is what the layer computes with, under masks and quantizers, too; the gradients of tied
+    weights are added. Raises ``ValueError`` naming a layer that is frozen, that a hook computes, or that the loss does
+    not depend on.
 
     Source: Molchanov, Mallya, Tyree, Frosio, Kautz 2019, arXiv:1906.10771, first-order criterion. Differs from the
     authors' code: a score for every weight, not for a filter.
     """
-    chosen = places(model, layers)
-    for name, place in chosen.items():
-        if not place.stored.requires_grad:
+    chosen, ties = places(model, layers), owners(model)
+    groups = {name: list(ties[id(place.stored)].values()) for name, place in chosen.items()}
+    for name, group in groups.items():
+        if not group[0].stored.requires_grad:
             raise ValueError(f"layer {name!r} is frozen: call requires_grad_(True) on it or leave it out")
-    with in_eval_mode(model), torch.enable_grad():
+        if hooked(group[0].module):
+            raise ValueError(f"layer {name!r} is computed by {group[0].computed_by}")
+    with in_eval_mode(model), torch.enable_grad(), _as_used(groups) as used:
         loss = batch_loss()
-        gradients = torch.autograd.grad(loss, [place.stored for place in chosen.values()], allow_unused=True)
+    flat = [weight for weights in used.values() for weight in weights if weight.requires_grad]
+    gradients = dict(zip(map(id, flat), torch.autograd.grad(loss, flat, allow_unused=True), strict=True))
     scores = {}
-    for (name, place), gradient in zip(chosen.items(), gradients, strict=True):
-        if gradient is None:
+    for name, weights in used.items():
+        found = [gradient for weight in weights if (gradient := gradients.get(id(weight))) is not None]
+        if not found:
             raise ValueError(f"the loss does not depend on layer {name!r}: leave it out, or look at batch_loss")
-        scores[name] = (place.effective.detach() * gradient).square()
+        scores[name] = (chosen[name].effective.detach() * sum(found)).square()
     return scores
+
+
+@contextmanager
+def _as_used(groups: Mapping[str, Sequence[Place]]) -> Iterator[dict[str, list[Tensor]]]:
+    """Collects, inside the block, the tensors that the forward pass multiplies with: parameters, or computed anew."""
+    used: dict[str, list[Tensor]] = {}
+    handles = []
+    for name, group in groups.items():
+        used[name] = [place.stored for place in group[:1] if not place.steps]
+        for place in group:
+            if place.steps:
+                keep = used[name].append
+                handles.append(place.steps.register_forward_hook(lambda steps, given, weight, keep=keep: keep(weight)))
+    try:
+        yield used
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def sparsity(model_or_masks: nn.Module | Mapping[str, Tensor], *, layers: Iterable[str] | None = None) -> float:
@@ -194,6 +221,9 @@ def sensitivity_scan(
     raises; of a model that carries masks the masks stay.
     """
     chosen = places(model, layers)
+    for name, place in chosen.items():
+        if place.computed_by and not maskable(place):
+            raise ValueError(f"layer {name!r} is computed by {place.computed_by}")
     masks = {
         name: [layer_magnitude_masks(model, share, layers=[name])[name] for share in sparsities] for name in chosen
     }

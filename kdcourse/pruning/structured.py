@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .groups import Group, channel_groups
+from .groups import Example, Group, channel_groups
 
 Kind = Literal["l1", "l2", "batch_norm", "taylor", "random"]
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -19,7 +19,7 @@ def channel_scores(
     model: nn.Module,
     kind: Kind,
     *,
-    example: Tensor,
+    example: Example,
     batch_loss: Callable[[], Tensor] | None = None,
     seed: int = 0,
 ) -> dict[str, Tensor]:
@@ -82,7 +82,7 @@ def best_channels(
     return {name: _highest(values, _count(shares.get(name, 1.0), len(values))) for name, values in scores.items()}
 
 
-def mask_filters(model: nn.Module, kept: Mapping[str, Tensor], *, example: Tensor) -> nn.Module:
+def mask_filters(model: nn.Module, kept: Mapping[str, Tensor], *, example: Example) -> nn.Module:
     """A copy of `model` in which the channels that are not ``kept`` are exactly zero in what the next layers read.
 
     Filter, bias, and the batch norm's scale and shift become 0: with the filter alone at zero, relu(shift) is left.
@@ -101,7 +101,7 @@ def mask_filters(model: nn.Module, kept: Mapping[str, Tensor], *, example: Tenso
     return masked
 
 
-def prune_filters(model: nn.Module, kept: Mapping[str, Tensor], *, example: Tensor) -> nn.Module:
+def prune_filters(model: nn.Module, kept: Mapping[str, Tensor], *, example: Example) -> nn.Module:
     """A smaller network of the same kind with only the ``kept`` channels; `model` is left as it was.
 
     ``kept``: int64 indices of the channels to keep, by the group's name; a group that is not named stays whole.

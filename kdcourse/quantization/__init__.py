@@ -1,5 +1,6 @@
 """Quantization, from the affine map to integer networks. Ground floor: needs PyTorch and nothing else of `kdcourse`."""
 
+from .._base.weights import CoverageWarning
 from .affine import (
     QuantParams,
     choose_qparams,
@@ -25,17 +26,11 @@ from .folding import fold_batchnorm
 from .integer import IntegerNetwork, fixed_point, integer_conv2d, integer_linear, integer_network, requantize
 from .mixed import bit_sensitivity, choose_bits
 from .qat import bake, fake_quantize_model, learned_step_quantize
-from .sharing import (
-    SharedWeight,
-    drop_dead_units,
-    kmeans_share,
-    load_shared,
-    renumber_units,
-    share_model,
-    shared_weights,
-)
+from .sharing import SharedWeight, kmeans_share, load_shared, share_model, shared_weights
+from .units import drop_dead_units, renumber_units
 
 __all__ = [
+    "CoverageWarning",
     "IntegerNetwork",
     "LayerRange",
     "QuantParams",

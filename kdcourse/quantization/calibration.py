@@ -11,7 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .._base.modes import in_eval_mode
+from .._base.checks import widen
+from .._base.modes import Inputs, call, in_eval_mode, layer_by_layer
+from .._base.weights import called_layers, matrices
 from .affine import check_finite, fake_quantize_formula, integer_range, qparams_from_range
 
 
@@ -128,51 +130,51 @@ def entropy_range(batches: Sequence[Tensor], *, bits: int = 8, bins: int = 2048)
     return Range(max(low, -limit), min(high, limit))
 
 
-def calibrate(model: nn.Module, batches: Iterable[Tensor], *, method: Method = min_max_range) -> dict[str, LayerRange]:
+def calibrate(model: nn.Module, batches: Iterable[Inputs], *, method: Method = min_max_range) -> dict[str, LayerRange]:
     """Run ``model`` in eval mode on batches of inputs and find, by layer name, the range of what goes in and out.
 
-    A layer is a module without children that takes and returns one tensor. Activations are kept in memory until
-    the end: a few hundred images are enough. Modes are restored and hooks removed, also after an error.
+    The layers are the linear and convolution layers, whose activations `fake_quantize_model` rounds, in the order in
+    which they ran; one that did not run is missing. A batch is a tensor, a tuple of the model's inputs, or a dictionary
+    of them by name. `min_max_range` and `moving_average_range` keep two numbers a batch; other methods need all
+    activations of these layers in memory until the end, for which a few hundred images are enough. Half-precision
+    activations are looked at in float32. Modes are restored and hooks removed, also after an error. Raises
+    ``ValueError`` for a model without such layers, no batches, and NaN, infinity or nothing in an activation.
     """
-    layers = {name: module for name, module in model.named_modules() if not list(module.children())}
-    inputs: dict[str, list[Tensor]] = {name: [] for name in layers}
-    outputs: dict[str, list[Tensor]] = {name: [] for name in layers}
-    handles = []
+    layers = called_layers(model, matrices(model))
+    if not layers:
+        raise ValueError("the model has no nn.Linear or nn.Conv2d, whose activations could be rounded")
+    given: dict[str, list[Tensor]] = {}
+    returned: dict[str, list[Tensor]] = {}
+    extremes = getattr(method, "func", method) in (min_max_range, moving_average_range)
+    handles, ran = [], False
     try:
         for name, layer in layers.items():
             # before and after, because a ReLU in place overwrites what it was given
-            handles.append(layer.register_forward_pre_hook(_recorder(inputs[name], name)))
-            handles.append(layer.register_forward_hook(_output_recorder(outputs[name], name)))
-        with in_eval_mode(model), torch.no_grad():
+            handles.append(layer.register_forward_pre_hook(_keeper(given, name, extremes)))
+            handles.append(layer.register_forward_hook(_keeper(returned, name, extremes)))
+        with in_eval_mode(model), layer_by_layer(), torch.no_grad():
             for batch in batches:
-                model(batch)
+                call(model, batch)
+                ran = True
     finally:
         for handle in handles:
             handle.remove()
-    if not any(inputs.values()):
+    if not ran:
         raise ValueError("no batches to calibrate on: pass at least one (an iterator can be used up only once)")
-    return {name: LayerRange(method(inputs[name]), method(outputs[name])) for name in layers if inputs[name]}
+    return {name: LayerRange(method(given[name]), method(returned[name])) for name in returned}
 
 
-def _recorder(kept: list[Tensor], name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-    def record(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        if len(arguments) != 1:
-            raise ValueError(f"layer {name!r} takes {len(arguments)} arguments: only layers of one are calibrated")
-        _keep(kept, arguments[0], f"the input of layer {name!r}")
+def _keeper(kept: dict[str, list[Tensor]], name: str, extremes: bool) -> Callable[..., None]:
+    """A hook that keeps what a layer is given or, after the call, what it returns: whole, or its two extremes."""
 
-    return record
+    def keep(layer: nn.Module, inputs: tuple[Tensor, ...], *outputs: Tensor) -> None:
+        if not inputs:
+            raise ValueError(f"layer {name!r} was given its input by name: put the input first, without a name")
+        tensor = widen((*outputs, *inputs)[0].detach())
+        check_finite(f"the {'output' if outputs else 'input'} of layer {name!r}", tensor)
+        kept.setdefault(name, []).append(torch.stack(torch.aminmax(tensor)) if extremes else tensor.clone())
 
-
-def _output_recorder(kept: list[Tensor], name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-    def record(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
-        _keep(kept, output, f"the output of layer {name!r}")
-
-    return record
-
-
-def _keep(kept: list[Tensor], tensor: Tensor, name: str) -> None:
-    check_finite(name, tensor)
-    kept.append(tensor.detach().clone())
+    return keep
 
 
 def _check_batches(batches: Sequence[Tensor]) -> None:

@@ -5,12 +5,14 @@ Every step from the quantized image to the last layer's result is an operation o
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._base.tracing import foreign_hooks, is_plain
+from .._base.weights import kind_of
 from .affine import QuantParams, dequantize, quantize
 from .qat import ActivationQuantizer, weight_quantizer
 
@@ -76,32 +78,37 @@ class IntegerNetwork:
 def integer_network(model: nn.Module) -> IntegerNetwork:
     """Turn a `fake_quantize_model` with quantized activations into whole numbers.
 
-    ``model``: an ``nn.Sequential`` of convolution, linear, ReLU, flatten, dropout and identity layers, batch norm
-    folded. Each layer's output takes the next one's input range; the last keeps its accumulators, or has its own
+    ``model``: a plain ``nn.Sequential`` of convolution, linear, ReLU, flatten, dropout and identity layers, batch norm
+    folded; one layer may stand in several places.
+    Each layer's output takes the next one's input range; the last keeps its accumulators, or has its own
     range with ``quantize_output=True``. Biases become int32 with the scale s_x · s_w and no zero point.
     Given the same codes, a layer differs from the model's by at most one unit, and seldom (on the course's digits
     in fewer than one of a thousand codes), for two reasons: here the bias is rounded too, and `multiply` rounds
     twice, which lifts some values from just below a half. Through a network the units that are off add up.
-    Raises ``ValueError`` naming the layer that has no integer counterpart here.
+    Raises ``ValueError`` naming the layer that has no integer counterpart here, or has hooks.
 
     Source: Jacob et al. 2018, arXiv:1712.05877, sections 2.2 to 2.4.
     """
+    if not is_plain(model, nn.Sequential, nn.Linear, nn.Conv2d):
+        raise ValueError(f"a {kind_of(model)} may do anything with its layers: integer_network needs an nn.Sequential")
     layers: list[IntegerLayer] = []
     flatten = False
     for name, module in _plain_layers(model, ""):
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            layer = _as_integers(name, module, flatten)
+        if is_plain(module, nn.Linear, nn.Conv2d):
+            layer = _as_integers(name, cast(nn.Conv2d, module), flatten)
+            if layers and layers[-1].outputs is not None:
+                raise ValueError(f"layer {layers[-1].name!r} rounds its output, but layer {name!r} follows")
             if layers:
                 layers[-1] = _connect(layers[-1], layer.inputs)
             layers.append(layer)
             flatten = False
-        elif isinstance(module, nn.ReLU) and layers:  # it and flattening commute
+        elif is_plain(module, nn.ReLU) and layers:  # it and flattening commute
             layers[-1] = layers[-1]._replace(relu=True)
-        elif isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) == (1, -1):
+        elif is_plain(module, nn.Flatten) and (module.start_dim, module.end_dim) == (1, -1):
             flatten = True
-        elif not isinstance(module, nn.Dropout | nn.Identity):
+        elif not is_plain(module, nn.Dropout, nn.Identity):
             hint = ": fold_batchnorm() first" if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) else ""
-            raise ValueError(f"layer {name!r}, {type(module).__name__}, has no integer counterpart here{hint}")
+            raise ValueError(f"layer {name!r}, {kind_of(module)}, has no integer counterpart here{hint}")
     if not layers or flatten:
         raise ValueError("the model must end with a linear or convolution layer, or with a ReLU after one")
     return IntegerNetwork(tuple(layers))
@@ -112,6 +119,10 @@ def run_layer(layer: IntegerLayer, codes: Tensor) -> Tensor:
     if layer.flatten:
         codes = codes.flatten(1)
     zero_point = int(layer.inputs.zero_point)
+    if codes.ndim != layer.weight.ndim:
+        raise ValueError(
+            f"layer {layer.name!r} takes {layer.weight.ndim} dimensions, got the shape {tuple(codes.shape)}"
+        )
     if layer.weight.ndim == 2:
         accumulators = integer_linear(codes, layer.weight, layer.bias, input_zero_point=zero_point)
     else:
@@ -197,12 +208,16 @@ def requantize(accumulators: Tensor, factor: FixedPoint, outputs: QuantParams) -
     return codes.to(torch.uint8 if outputs.qmin >= 0 else torch.int8)
 
 
-def _plain_layers(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
-    if not isinstance(module, nn.Sequential):
+def _plain_layers(module: nn.Module, path: str) -> Iterator[tuple[str, Any]]:
+    """The layers in the order of their calls; one that is used twice comes twice."""
+    if foreign_hooks(module):
+        raise ValueError(f"{path or 'the model'!r} has hooks, which would be lost: remove them first")
+    if not is_plain(module, nn.Sequential):
         yield path, module
         return
-    for name, child in module.named_children():
-        yield from _plain_layers(child, f"{path}.{name}" if path else name)
+    for name, child in module._modules.items():
+        if child is not None:
+            yield from _plain_layers(child, f"{path}.{name}" if path else name)
 
 
 @torch.no_grad()

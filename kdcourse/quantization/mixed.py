@@ -1,12 +1,13 @@
 """Mixed precision: which layers can do with fewer bits, and how to spend a budget of bytes on them."""
 
-import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 
 from torch import nn
 
-from .qat import fake_quantize_model, quantizable_layers
+from .._base.parametrizing import copied
+from .._base.weights import warn_left_out
+from .qat import fake_quantize_model, quantizable
 
 
 def bit_sensitivity(
@@ -19,8 +20,9 @@ def bit_sensitivity(
     """
     if not bits:
         raise ValueError("no bits to try: pass for example (2, 4, 8)")
-    layers = quantizable_layers(model)
-    unquantized = measure(copy.deepcopy(model).eval())
+    layers = quantizable(model)
+    warn_left_out(model, layers, ask="their weights stay as they are")
+    unquantized = measure(copied(model).eval())
     return {
         name: {
             width: measure(fake_quantize_model(model, weight_bits={name: width}).eval()) - unquantized for width in bits

@@ -1,16 +1,14 @@
 """Weight sharing: a layer's weights drawn from a small codebook, so that only an index a weight is stored."""
 
-import copy
 from collections.abc import Mapping
-from itertools import pairwise
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
+from .._base.parametrizing import add_step, copied, store
+from .._base.weights import Place, all_places, matrices, owners, warn_left_out
 from .affine import check_finite
-from .qat import _own_class
 
 
 class SharedWeight(NamedTuple):
@@ -101,27 +99,37 @@ class SharedValues(nn.Module):
 def share_model(
     model: nn.Module, *, bits: int | Mapping[str, int] = 4, bias_bits: int | None = None, keep_zeros: bool = True
 ) -> nn.Module:
-    """A copy of ``model`` whose linear and convolution weights are codebook entries, to be trained as such.
+    """A copy of ``model`` whose weights are codebook entries, to be trained as such.
 
     ∂L/∂codebook[k] = Σ of ∂L/∂w over the weights w with index k. Codebooks start from `kmeans_share` of the weights
     in use, under masks or other parametrizations, which the copy no longer has; indices stay as they are, and entries
-    without a weight are left out. ``bits``: 1 to 8, or by layer name for those layers alone. ``bias_bits`` shares their
-    biases, too. With ``keep_zeros`` (pruned) zeros stay exactly zero, whatever the optimizer does. The copy computes
-    with codebooks rounded to float16: what it does is what `shared_weights` stores. Raises ``ValueError`` for a model
-    without such layers, an unknown layer name, or weights that float16 cannot hold.
+    without a weight are left out. ``bits``: 1 to 8, or by layer name for those layers alone: linear, convolution and
+    recurrent layers and attention; what else there is is named in a warning. ``bias_bits`` shares their biases, too.
+    With ``keep_zeros`` (pruned) zeros stay exactly zero, whatever the optimizer does. The copy computes with codebooks
+    rounded to float16: what it does is what `shared_weights` stores. Raises ``ValueError`` for a model without such
+    layers, an unknown layer name, tied weights, or weights that float16 cannot hold.
 
     Source: Han, Mao, Dally 2016, arXiv:1510.00149, section 3.3.
     """
-    found = [name for name, part in model.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)]
+    found = matrices(model)
     chosen = dict(bits) if isinstance(bits, Mapping) else dict.fromkeys(found, bits)
-    if not chosen or chosen.keys() - set(found):
-        raise ValueError(f"nothing to share in {sorted(chosen)}: the linear and convolution layers are {found}")
-    result = copy.deepcopy(model)
+    if not chosen or chosen.keys() - found.keys():
+        raise ValueError(f"nothing to share in {sorted(chosen)}: the linear and convolution layers are {list(found)}")
+    if not isinstance(bits, Mapping):
+        warn_left_out(model, found, ask="they keep their values")
+    result = copied(model)
+    places, ties = _by_parameter(result), owners(result)
     for name in (name for name in found if name in chosen):
-        layer = result.get_submodule(name)
-        _share(layer, name, "weight", chosen[name], keep_zeros)
-        if bias_bits is not None and layer.bias is not None:
-            _share(layer, name, "bias", bias_bits, keep_zeros)
+        weight = _full_name(name, found[name].attribute)
+        bits_of = {weight: chosen[name]}
+        if bias_bits is not None:
+            module = places[weight].module
+            bits_of |= {n: bias_bits for n, p in places.items() if p.module is module and _is_bias(p)}
+        for full, width in bits_of.items():
+            if len(ties.get(id(places[full].stored), ())) > 1:
+                tied = " and ".join(ties[id(places[full].stored)])
+                raise ValueError(f"{tied} are one tied tensor: name the layers to share, and their bits, with bits=")
+            _share(full, places[full], width, keep_zeros)
     return result
 
 
@@ -129,18 +137,17 @@ def shared_weights(model: nn.Module) -> dict[str, SharedWeight]:
     """The codebooks and indices of a `share_model`, by parameter name; values are float32 that float16 holds exactly.
 
     ``load_shared`` of the result into a plain model gives the weights that ``model`` computes with. Raises
-    ``ValueError`` for a model that shares nothing, or a codebook that training has led beyond float16.
+    ``ValueError`` for a model that shares nothing, a codebook that training has led beyond float16, or shared weights
+    that are rounded on top.
     """
     found: dict[str, SharedWeight] = {}
-    for path, layer in model.named_modules():
-        if not parametrize.is_parametrized(layer):
+    for name, place in _by_parameter(model).items():
+        if not place.steps or not isinstance(place.steps[0], SharedValues):
             continue
-        for attribute, steps in cast(nn.ModuleDict, layer.parametrizations).items():
-            values = cast(nn.ModuleList, steps)[0]
-            if isinstance(values, SharedValues):
-                name = f"{path}.{attribute}".lstrip(".")
-                _check_half(name, cast(Tensor, steps.original))
-                found[name] = values.shared(cast(Tensor, steps.original))
+        if len(place.steps) > 1:
+            raise ValueError(f"{name!r} is shared, and then computed by {place.computed_by}")
+        _check_half(name, place.stored)
+        found[name] = place.steps[0].shared(place.stored)
     if not found:
         raise ValueError("the model shares no weights: make it with share_model()")
     return found
@@ -149,84 +156,44 @@ def shared_weights(model: nn.Module) -> dict[str, SharedWeight]:
 def load_shared(model: nn.Module, shared: Mapping[str, SharedWeight]) -> None:
     """Put shared weights into the parameters of ``model`` that they are named after, in place.
 
-    Raises ``ValueError`` naming the parameter, and changes nothing, where ``model`` has none of this name or shape.
+    Raises ``ValueError`` naming the parameter, and changes nothing, where ``model`` has none of this name or shape, or
+    one that is computed or of a type that cannot hold the values.
     """
-    parameters = dict(model.named_parameters())
+    places = _by_parameter(model)
     for name, entry in shared.items():
-        if name not in parameters:
-            raise ValueError(f"the model has no parameter {name!r}: it has {', '.join(parameters)}")
-        if parameters[name].shape != entry.indices.shape:
-            shapes = tuple(entry.indices.shape), tuple(parameters[name].shape)
+        if name not in places:
+            raise ValueError(f"the model has no parameter {name!r}: it has {', '.join(places)}")
+        if places[name].computed_by:
+            raise ValueError(f"{name!r} of the model is computed by {places[name].computed_by}")
+        parameter = places[name].stored
+        if parameter.shape != entry.indices.shape:
+            shapes = tuple(entry.indices.shape), tuple(parameter.shape)
             raise ValueError(f"{name!r} has shape {shapes[0]} as shared and {shapes[1]} in the model")
+        if not torch.equal(entry.codebook.to(parameter.dtype).to(entry.codebook.dtype), entry.codebook):
+            raise ValueError(f"{name!r} is {parameter.dtype} in the model, which cannot hold the shared values exactly")
     with torch.no_grad():
         for name, entry in shared.items():
-            parameters[name].copy_(entry.weight())
+            places[name].stored.copy_(entry.weight())
 
 
-def drop_dead_units(shared: Mapping[str, SharedWeight]) -> dict[str, SharedWeight]:
-    """The same network, without the weights into hidden units that no weight leaves: its outputs stay as they are.
-
-    For multilayer perceptrons, ``shared`` holding the weights in the order of the layers. Such a unit's weights become
-    zero, where the codebook has a zero, and its bias the commonest entry: both take fewer bytes in a coded file.
-    Raises ``ValueError`` where two weights in a row do not fit together.
-    """
-    result = dict(shared)
-    for name, bias, following in reversed(_hidden_layers(shared)):
-        dead = (result[following].weight() == 0).all(dim=0)
-        result[name] = _with_zeros(result[name], dead.unsqueeze(1))
-        if bias in result:
-            entry = result[bias]
-            indices = torch.where(dead, entry.indices.mode().values, entry.indices)
-            result[bias] = entry._replace(indices=indices)
-    return result
+def _by_parameter(model: nn.Module) -> dict[str, Place]:
+    return {_full_name(name, place.attribute): place for name, place in all_places(model).items()}
 
 
-def renumber_units(shared: Mapping[str, SharedWeight]) -> dict[str, SharedWeight]:
-    """The same network with its hidden units in another order, by bias and then by the number of outgoing weights.
-
-    Outputs stay the same up to rounding in sums, and a coded file gets smaller: of n! equal networks it need not say
-    which. For multilayer perceptrons, ``shared`` holding the weights in the order of the layers. Raises ``ValueError``
-    where two weights in a row do not fit together.
-    """
-    result = dict(shared)
-    for name, bias, following in _hidden_layers(shared):
-        outgoing = (result[following].weight() != 0).sum(dim=0)
-        order = outgoing.argsort(stable=True)
-        if bias in result:
-            order = order[result[bias].indices[order].argsort(stable=True)]
-            result[bias] = result[bias]._replace(indices=result[bias].indices[order])
-        result[name] = result[name]._replace(indices=result[name].indices[order])
-        result[following] = result[following]._replace(indices=result[following].indices[:, order])
-    return result
+def _full_name(name: str, attribute: str) -> str:
+    return f"{name}.weight".lstrip(".") if attribute == "weight" else name
 
 
-def _hidden_layers(shared: Mapping[str, SharedWeight]) -> list[tuple[str, str, str]]:
-    """Weight, bias and following weight of every hidden layer, checked to fit."""
-    weights = [name for name in shared if name.endswith("weight")]
-    for name, following in pairwise(weights):
-        shapes = tuple(shared[name].indices.shape), tuple(shared[following].indices.shape)
-        if [len(shape) for shape in shapes] != [2, 2] or shapes[0][0] != shapes[1][1]:
-            raise ValueError(
-                f"{following!r} {shapes[1]} does not follow {name!r} {shapes[0]}: need linear layers, in their order"
-            )
-    return [(name, name.removesuffix("weight") + "bias", following) for name, following in pairwise(weights)]
+def _is_bias(place: Place) -> bool:
+    return "bias" in place.attribute and place.stored.ndim == 1
 
 
-def _with_zeros(entry: SharedWeight, where: Tensor) -> SharedWeight:
-    zero = (entry.codebook == 0).nonzero()
-    return entry if len(zero) == 0 else entry._replace(indices=entry.indices.masked_fill(where, int(zero[0, 0])))
-
-
-def _share(layer: nn.Module, name: str, attribute: str, bits: int, keep_zeros: bool) -> None:
-    if parametrize.is_parametrized(layer, attribute):
-        _own_class(layer)
-        parametrize.remove_parametrizations(layer, attribute)
-    parameter = cast(nn.Parameter, getattr(layer, attribute))
-    shared = _without_unused(kmeans_share(parameter, bits=bits, keep_zeros=keep_zeros))
-    _check_half(f"{name}.{attribute}", shared.codebook)
-    if parametrize.is_parametrized(layer):
-        _own_class(layer)
-    parametrize.register_parametrization(layer, attribute, SharedValues(shared, keep_zeros=keep_zeros))
+def _share(name: str, place: Place, bits: int, keep_zeros: bool) -> None:
+    if place.computed_by:
+        store(place)
+    shared = _without_unused(kmeans_share(place.stored, bits=bits, keep_zeros=keep_zeros))
+    _check_half(name, shared.codebook)
+    add_step(place, SharedValues(shared, keep_zeros=keep_zeros))
 
 
 def _without_unused(shared: SharedWeight) -> SharedWeight:
