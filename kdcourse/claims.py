@@ -20,7 +20,8 @@ def claim(
     """Hold ``value`` against a bound; print the statement and the bound, or raise `ClaimError` naming the value.
 
     The printed line never shows the value, so it reads the same on every machine. Bounds: ``at_least``,
-    ``at_most`` or both; or ``equals``, exactly, or for numbers to ``within``, inclusive. NaN misses every bound.
+    ``at_most`` or both; or ``equals``, exactly, or for numbers to ``within``, inclusive. NaN and infinity, which no
+    measurement gives, miss every bound; a bound of that kind is refused.
 
     >>> claim("The student agrees with its teacher on most digits", 0.97, at_least=0.9)
     ✔ The student agrees with its teacher on most digits  [≥ 0.9]
@@ -31,11 +32,14 @@ def claim(
         kept = value == equals if within is None else abs(value - equals) <= within
         bound = f"exactly {_text(equals)}" if within is None else f"{_text(equals)} ± {_text(within)}"
     else:
-        kept = not math.isnan(value)
-        kept = kept and (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
+        kept = (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
         bound = " and ".join(
             f"{sign} {_text(limit)}" for sign, limit in (("≥", at_least), ("≤", at_most)) if limit is not None
         )
+    if not _is_finite(value):
+        kept = False
+    elif not all(_is_finite(limit) for limit in (at_least, at_most, equals, within)):
+        raise ValueError(f"a bound must not be NaN or infinite, got {bound}")
     if not kept:
         raise ClaimError(f"✘ {statement}: measured {_text(value)}, claimed {bound}")
     print(f"✔ {statement}  [{bound}]")
@@ -48,6 +52,13 @@ def _check_bounds(at_least: float | None, at_most: float | None, equals: Any, wi
         raise ValueError("a claim takes either equals or at_least/at_most, not both")
     if within is not None and (equals is None or not within >= 0):
         raise ValueError("within needs equals, and must be >= 0")
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether ``value``, and each part of a list or tuple, is neither NaN nor infinite; a word is neither."""
+    if isinstance(value, (list, tuple)):
+        return all(_is_finite(part) for part in value)
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _text(value: Any) -> str:

@@ -1,6 +1,8 @@
 """What is measured: accuracy, agreement, calibration, intervals, sizes. Needs nothing else of `kdcourse`.
 
-Logits are (N, C), labels (N,) int64. Entropies are in nats.
+Logits are (..., C), classes last, labels (...) int64; a position labelled -100 is left out. Entropies are in nats.
+Raises ``ValueError`` for NaN and infinity, for what does not pair up, for nothing left to measure and for labels that
+are no class, ``TypeError`` for labels that are not int64.
 """
 
 import math
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from ._base.checks import IGNORED, check_finite_float, check_label_range, widen
 from ._base.modes import Inputs, call, in_eval_mode, layer_by_layer
 from ._base.parametrizing import copied, make_permanent
 from ._base.weights import CoverageWarning, all_places, check_initialised
@@ -39,39 +42,66 @@ class Bins(NamedTuple):
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Share of rows whose largest logit is the label's."""
-    _check_pair(logits, labels)
-    return (logits.argmax(dim=-1) == labels).double().mean().item()
+    """Fraction of positions whose largest logit is the label's.
+
+    >>> accuracy(torch.tensor([[3.0, 1.0], [0.0, 2.0], [5.0, 4.0]]), torch.tensor([0, 1, 1]))
+    0.6666666666666666
+    """
+    logits, labels = _rows(logits, labels)
+    return (logits.argmax(dim=-1) == labels).sum().item() / len(labels)
 
 
 def agreement(student_logits: Tensor, teacher_logits: Tensor) -> float:
-    """Share of rows on which both networks name the same class (fidelity; Stanton et al. 2021, arXiv:2106.05945)."""
+    """Fraction of positions at which both networks predict the same class (fidelity; Stanton et al. 2021).
+
+    Source: Stanton, Izmailov, Kirichenko, Alemi, Wilson 2021, arXiv:2106.05945.
+
+    >>> agreement(torch.tensor([[3.0, 1.0], [0.0, 2.0]]), torch.tensor([[9.0, 8.0], [1.0, 0.0]]))
+    0.5
+    """
     if student_logits.shape != teacher_logits.shape:
         raise ValueError(f"shapes differ: {tuple(student_logits.shape)} and {tuple(teacher_logits.shape)}")
+    _check_numbers("teacher_logits", teacher_logits)
     return accuracy(student_logits, teacher_logits.argmax(dim=-1))
 
 
 def confusion_matrix(logits: Tensor, labels: Tensor) -> Tensor:
-    """Counts (C, C): row = label, column = the class named."""
-    _check_pair(logits, labels)
+    """Counts (C, C): row = label, column = the class predicted.
+
+    >>> confusion_matrix(torch.tensor([[3.0, 1.0], [0.0, 2.0], [5.0, 4.0]]), torch.tensor([0, 1, 1]))
+    tensor([[1, 0],
+            [1, 1]])
+    """
+    logits, labels = _rows(logits, labels)
     classes = logits.shape[-1]
     pairs = labels * classes + logits.argmax(dim=-1)
     return torch.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
 def entropy(logits: Tensor, *, temperature: float = 1.0) -> Tensor:
-    """Entropy (...) in nats of softmax(logits / temperature), classes last."""
-    if not temperature > 0:
-        raise ValueError(f"temperature must be > 0, got {temperature}")
-    log_p = F.log_softmax(logits / temperature, dim=-1)
+    """Entropy (...) in nats of softmax(logits / temperature), classes last.
+
+    >>> round(entropy(torch.tensor([0.5, 0.25, 0.25]).log()).item(), 4)  # 1.5 ln 2
+    1.0397
+    """
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature must be > 0 and finite, got {temperature}")
+    check_finite_float("logits", logits)
+    log_p = F.log_softmax(widen(logits) / temperature, dim=-1)
     return -(log_p.exp() * log_p).sum(dim=-1)
 
 
 def reliability(logits: Tensor, labels: Tensor, *, bins: int = 15) -> Bins:
-    """Group the rows by confidence (the largest probability) into ``bins`` equal bins over (0, 1]."""
-    _check_pair(logits, labels)
-    confidence, named = F.softmax(logits.double(), dim=-1).max(dim=-1)
-    right = (named == labels).double()
+    """Group the positions by confidence (the largest probability) into ``bins`` equal bins over (0, 1].
+
+    >>> reliability(torch.tensor([[0.9, 0.1], [0.6, 0.4]]).log(), torch.tensor([0, 1]), bins=2).examples
+    tensor([2])
+    """
+    if bins < 1:
+        raise ValueError(f"bins must be >= 1, got {bins}")
+    logits, labels = _rows(logits, labels)
+    confidence, predicted = F.softmax(logits.double(), dim=-1).max(dim=-1)
+    right = (predicted == labels).double()
     # bin k holds (k/bins, (k+1)/bins], as in Guo et al.
     place = torch.ceil(confidence * bins).long().clamp(1, bins) - 1
     count = torch.bincount(place, minlength=bins)
@@ -85,18 +115,26 @@ def expected_calibration_error(logits: Tensor, labels: Tensor, *, bins: int = 15
     """Mean gap between confidence and accuracy over the bins, weighted by their examples.
 
     Source: Guo, Pleiss, Sun, Weinberger 2017, arXiv:1706.04599, section 2.
+
+    >>> logits = torch.tensor([[0.9, 0.1], [0.9, 0.1]], dtype=torch.float64).log()
+    >>> round(expected_calibration_error(logits, torch.tensor([0, 1])), 4)  # sure to 0.9, right in half
+    0.4
     """
     groups = reliability(logits, labels, bins=bins)
-    share = groups.examples.double() / groups.examples.sum()
-    return (share * (groups.confidence - groups.accuracy).abs()).sum().item()
+    fraction = groups.examples.double() / groups.examples.sum()
+    return (fraction * (groups.confidence - groups.accuracy).abs()).sum().item()
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """The one temperature in [0.05, 20] that minimises the cross-entropy of logits / T; fit it on validation.
 
     Source: Guo, Pleiss, Sun, Weinberger 2017, arXiv:1706.04599, section 4.2.
+
+    >>> logits = torch.tensor([[4.0, 0.0]] * 4, dtype=torch.float64)  # sure of class 0, right in 3 of 4
+    >>> round(fit_temperature(logits, torch.tensor([0, 0, 0, 1])), 3)  # 4 / ln 3
+    3.641
     """
-    _check_pair(logits, labels)
+    logits, labels = _rows(logits, labels)
     logits = logits.double()
 
     def loss(log_temperature: float) -> float:
@@ -107,7 +145,13 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
 
 def accuracy_interval(correct: int, total: int, *, confidence: float = 0.95) -> Interval:
-    """Wilson score interval of a share of right answers: what another test set of this size might have shown."""
+    """Wilson score interval of a fraction of right answers: what another test set of this size might have shown.
+
+    >>> low, high = accuracy_interval(981, 1000)[1:]
+    >>> round(low, 4), round(high, 4)
+    (0.9705, 0.9878)
+    """
+    _check_confidence(confidence)
     if not 0 <= correct <= total or total < 1:
         raise ValueError(f"need 0 <= correct <= total and total >= 1, got {correct} of {total}")
     found = binomtest(correct, total).proportion_ci(confidence, method="wilson")
@@ -118,9 +162,16 @@ def paired_interval(first: Sequence[float], second: Sequence[float], *, confiden
     """Student's t interval of the mean of first - second, one pair a seed.
 
     Pairing removes what both arms share: the split, and a seed's initial weights and batch order.
+
+    >>> interval = paired_interval([0.95, 0.97, 0.96], [0.94, 0.94, 0.94])
+    >>> round(interval.mean, 4), round(interval.low, 4), round(interval.high, 4)
+    (0.02, -0.0048, 0.0448)
     """
+    _check_confidence(confidence)
     if len(first) != len(second) or len(first) < 2:
         raise ValueError(f"need equally many results, at least 2, got {len(first)} and {len(second)}")
+    if not all(math.isfinite(result) for result in (*first, *second)):
+        raise ValueError("the results must not be NaN or infinite: leave out the pairs that were not measured")
     differences = torch.tensor(first, dtype=torch.float64) - torch.tensor(second, dtype=torch.float64)
     mean, error = differences.mean().item(), differences.std().item() / math.sqrt(len(differences))
     reach = float(t.ppf((1 + confidence) / 2, len(differences) - 1)) * error
@@ -131,7 +182,11 @@ def pareto_front(costs: Sequence[float], gains: Sequence[float]) -> list[int]:
     """Indices, by rising cost, of the points that no other dominates; equal undominated points all stay.
 
     A point dominates another if it costs no more and gains no less, and is strictly better in one of the two.
-    Raises ``ValueError`` for no points, unequally many costs and gains, or NaN, which nothing is better than.
+    Raises ``ValueError`` for no points, unequally many costs and gains, or NaN, which nothing is better than; infinity
+    has its place in the order.
+
+    >>> pareto_front([30, 20, 10], [0.97, 0.90, 0.95])  # 20 costs more than 10 and gains less
+    [2, 0]
     """
     if len(costs) != len(gains) or len(costs) == 0:
         raise ValueError(f"need one gain a cost and at least one point, got {len(costs)} costs and {len(gains)} gains")
@@ -212,8 +267,34 @@ _PRODUCTS = re.compile(
 )
 
 
-def _check_pair(logits: Tensor, labels: Tensor) -> None:
-    if logits.ndim != 2 or labels.shape != logits.shape[:1] or len(labels) == 0:
+def _rows(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (M, C) and labels (M,) of the positions that are not labelled -100."""
+    _check_numbers("logits", logits)
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
+        found = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+        raise TypeError(f"labels must be an int64 tensor of class indices, got {found}")
+    if logits.ndim < 2 or labels.shape != logits.shape[:-1] or labels.numel() == 0 or logits.numel() == 0:
         raise ValueError(
-            f"need logits (N, C) and labels (N,), N >= 1, got {tuple(logits.shape)} and {tuple(labels.shape)}"
+            f"need logits (N, C) and labels (N,), N >= 1, or more leading dimensions in both, "
+            f"got {tuple(logits.shape)} and {tuple(labels.shape)}"
         )
+    logits, labels = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1)
+    if check_label_range(labels, logits.shape[-1]):
+        kept = labels != IGNORED
+        logits, labels = logits[kept], labels[kept]
+        if len(labels) == 0:
+            raise ValueError(f"nothing is left to measure: the labels are {IGNORED} everywhere")
+    return logits, labels
+
+
+def _check_numbers(name: str, logits: Tensor) -> None:
+    """Raise unless ``logits`` is a tensor without NaN or infinity."""
+    if not isinstance(logits, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(logits).__name__}")
+    if not torch.isfinite(logits).all():
+        raise ValueError(f"{name} contains NaN or infinity: look for a diverged model or a division by zero")
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")

@@ -68,6 +68,30 @@ def test_nan_misses_every_bound(nan, bounds):
         claim("S", nan, **bounds)
 
 
+@pytest.mark.parametrize("infinity", [math.inf, -math.inf, torch.tensor(math.inf), np.float32("inf")])
+@pytest.mark.parametrize("bounds", [{"at_least": -1e9}, {"at_most": 1e9}, {"equals": math.inf}])
+def test_infinity_misses_every_bound(infinity, bounds):
+    with pytest.raises(ClaimError, match="measured -?inf"):
+        claim("twice as fast", infinity, **bounds)
+
+
+def test_lists_with_nan_are_equal_to_nothing():
+    numbers = [1.0, math.nan]
+    with pytest.raises(ClaimError):
+        claim("the same list", numbers, equals=numbers)
+    claim("equal lists", [1.0, 2.0], equals=[1.0, 2.0])
+
+
+@pytest.mark.parametrize("limit", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["at_least", "at_most", "equals"])
+def test_a_bound_that_is_no_number_is_refused_whatever_the_value(name, limit, capsys):
+    with pytest.raises(ValueError, match="a bound must not be NaN or infinite"):
+        claim("S", 0.5, **{name: limit})
+    with pytest.raises(ValueError, match="a bound must not be NaN or infinite"):
+        claim("S", 0.5, equals=0.5, within=math.inf)
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize("number", [torch.tensor, np.float64, np.float32, np.array])
 def test_tensors_and_numpy_numbers_are_held_against_the_bound_by_their_value(number):
     claim("it holds", number(0.75), at_least=0.75, at_most=0.75)

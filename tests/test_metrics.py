@@ -1,6 +1,7 @@
 """The metrics against torchmetrics, scikit-learn, SciPy and numbers worked by hand."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -245,19 +246,123 @@ def test_counting_changes_neither_statistics_nor_the_mode_of_any_part():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+MEASURES = [
+    metrics.accuracy,
+    metrics.confusion_matrix,
+    metrics.reliability,
+    metrics.expected_calibration_error,
+    metrics.fit_temperature,
+]
+every_measure = pytest.mark.parametrize("measure", MEASURES)
+
+
+@every_measure
 @pytest.mark.parametrize(
-    "measure",
+    ("logits", "labels"),
     [
-        metrics.accuracy,
-        metrics.confusion_matrix,
-        metrics.reliability,
-        metrics.expected_calibration_error,
-        metrics.fit_temperature,
+        ((3, 4), (4,)),
+        ((0, 4), (0,)),
+        ((3, 4), (3, 1)),
+        ((4,), ()),
+        ((3, 2, 4), (3,)),
+        ((3, 0), (3,)),
+        ((3, 4, 2), (3, 2)),
     ],
 )
-@pytest.mark.parametrize(
-    ("logits", "labels"), [((3, 4), (4,)), ((0, 4), (0,)), ((3, 4), (3, 1)), ((4,), ()), ((3, 2, 4), (3, 2))]
-)
 def test_logits_and_labels_that_do_not_pair_up_are_refused_naming_both_shapes(measure, logits, labels):
-    with pytest.raises(ValueError, match=r"need logits \(N, C\) and labels \(N,\)"):
+    with pytest.raises(
+        ValueError, match=r"need logits \(N, C\) and labels \(N,\).*" + re.escape(f"{logits} and {labels}")
+    ):
         measure(torch.zeros(logits), torch.zeros(labels, dtype=torch.int64))
+
+
+def as_plain(found):
+    return [part.tolist() for part in found] if isinstance(found, tuple) else torch.as_tensor(found).tolist()
+
+
+@every_measure
+def test_logits_of_any_rank_are_rows_of_logits_and_minus_100_is_left_out(measure):
+    logits, labels = predictions(120)
+    expected = as_plain(measure(logits, labels))
+    assert as_plain(measure(logits.reshape(4, 10, 3, 5), labels.reshape(4, 10, 3))) == expected
+    padded = torch.cat([logits, torch.full((30, 5), 7.0)]).reshape(10, 15, 5)
+    assert as_plain(measure(padded, torch.cat([labels, torch.full((30,), -100)]).reshape(10, 15))) == expected
+    with pytest.raises(ValueError, match="nothing is left to measure"):
+        measure(logits, torch.full_like(labels, -100))
+
+
+@every_measure
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_logits_that_are_no_numbers_are_refused(measure, number):
+    logits, labels = predictions(20)
+    for broken in (torch.full_like(logits, number), logits.index_fill(1, torch.tensor([2]), number)):
+        with pytest.raises(ValueError, match="logits contains NaN or infinity"):
+            measure(broken, labels)
+    logits[7, 3] = number
+    with pytest.raises(ValueError, match="logits contains NaN or infinity"):
+        measure(logits, labels)
+
+
+@every_measure
+@pytest.mark.parametrize(
+    ("labels", "kind", "message"),
+    [
+        (torch.tensor([0, 1, 5]), ValueError, r"\[0, 4\].*\[5\]"),
+        (torch.tensor([0, 1, -1]), ValueError, r"\[0, 4\].*\[-1\]"),
+        (torch.tensor([0, -100, -7]), ValueError, r"\[-7\]"),
+        (torch.tensor([0.0, 1.0, 2.0]), TypeError, "int64 tensor of class indices, got torch.float32"),
+        (torch.tensor([0, 1, 2], dtype=torch.int32), TypeError, "got torch.int32"),
+        ([0, 1, 2], TypeError, "got list"),
+    ],
+)
+def test_labels_that_are_no_class_are_refused(measure, labels, kind, message):
+    with pytest.raises(kind, match=message):
+        measure(torch.zeros(3, 5), labels)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_agreement_and_entropy_refuse_what_is_no_number_on_either_side(number):
+    good, broken = torch.zeros(3, 5), torch.zeros(3, 5).index_fill(1, torch.tensor([2]), number)
+    for one, two in ((good, broken), (broken, good), (broken, broken)):
+        with pytest.raises(ValueError, match="logits contains NaN or infinity"):
+            metrics.agreement(one, two)
+    with pytest.raises(ValueError, match="logits contains NaN or infinity"):
+        metrics.entropy(broken)
+    with pytest.raises(ValueError, match="empty"):
+        metrics.entropy(torch.zeros(0, 5))
+    with pytest.raises(ValueError, match="need logits"):
+        metrics.agreement(torch.zeros(0, 5), torch.zeros(0, 5))
+
+
+def test_agreement_of_any_rank_counts_positions():
+    one, two = (predictions(24, seed=seed)[0] for seed in (1, 2))
+    assert metrics.agreement(one.reshape(2, 3, 4, 5), two.reshape(2, 3, 4, 5)) == metrics.agreement(one, two)
+
+
+def test_half_precision_is_measured_in_full():
+    logits, labels = predictions(200)
+    half = logits.bfloat16()
+    for measure in MEASURES:
+        assert as_plain(measure(half, labels)) == as_plain(measure(half.float(), labels))
+    torch.testing.assert_close(metrics.entropy(half), metrics.entropy(half.float()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_intervals_refuse_what_is_no_number(number):
+    for pair in (([0.9, number], [0.8, 0.8]), ([0.9, 0.9], [0.8, number])):
+        with pytest.raises(ValueError, match="must not be NaN or infinite"):
+            metrics.paired_interval(*pair)
+    with pytest.raises(ValueError, match="correct <= total"):
+        metrics.accuracy_interval(number, 10)
+    for interval in (metrics.paired_interval([1, 2], [0, 0], confidence=0.5), metrics.accuracy_interval(1, 2)):
+        assert all(map(math.isfinite, interval))
+    with pytest.raises(ValueError, match="confidence must lie between 0 and 1"):
+        metrics.paired_interval([1, 2], [0, 0], confidence=number)
+    with pytest.raises(ValueError, match="confidence must lie between 0 and 1"):
+        metrics.accuracy_interval(1, 2, confidence=number)
+
+
+@pytest.mark.parametrize("bins", [0, -1])
+def test_reliability_refuses_no_bins(bins):
+    with pytest.raises(ValueError, match="bins must be >= 1"):
+        metrics.reliability(*predictions(), bins=bins)

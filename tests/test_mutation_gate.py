@@ -5,9 +5,11 @@ for the mistake and for nothing else. A mutant that no test kills fails here. ``
 """
 
 import importlib
+import importlib.abc
+import importlib.util
 import inspect
 import itertools
-import types
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +19,9 @@ import test_losses
 import test_metrics
 import test_pruning
 import test_training
+import test_training_on_loaders
 
+import kdcourse
 from kdcourse import training
 from kdcourse.exercises import exercises
 
@@ -26,6 +30,7 @@ TESTS_OF = {
     "kdcourse.metrics": (test_metrics,),
     "kdcourse.pruning": (test_pruning,),
 }
+TRAINING_TESTS = [test_training, test_training_on_loaders]
 MUTANTS = [(e, m) for e in exercises.values() for m in e.misconceptions if m.replaces]
 
 
@@ -113,48 +118,84 @@ def test_every_variant_of_a_function_under_test_is_here():
 
 # The mistakes of training have no function of their own shape to replace: they are written into the source.
 TRAINING_MUTANTS = {
-    "teacher left in train mode": ("with in_eval_mode(model):", "with nullcontext():"),
-    "teacher receives gradients": ("model.requires_grad_(False)", "pass"),
-    "modes not restored": ("with in_eval_mode(model):", "with nullcontext(model.eval()):"),
+    "teacher left in train mode": ("with nullcontext() if shared else in_eval_mode(teacher):", "with nullcontext():"),
+    "teacher receives gradients": ("@torch.no_grad()\n    def of_batch", "def of_batch"),
+    "modes not restored": ("        setattr(part, attribute, before)", "        pass"),
     "student left in eval mode": ("student.train()", "student.training"),
-    "kept logits under shuffling": ("batch, rows: kept[rows]", "batch, rows: kept[: len(rows)]"),
-    "kept logits under augmentation": (
-        "return lambda batch, rows: _without_gradient(teacher, batch)",
-        "return lambda batch, rows: _without_gradient(teacher, images[rows])",
+    "a frozen part put in train mode": ("part.training = False", "part.training"),
+    "kept logits under shuffling": ("kept[batch.rows]", "kept[: batch.size]"),
+    "the student sees other images than the teacher": (
+        "call(student, batch.inputs)",
+        "call(student, batch.inputs if augment is None else augment(batch.inputs))",
     ),
     "the teacher runs every batch": (
-        "batch, rows: kept[rows]",
-        "batch, rows: predict(teacher, batch) if isinstance(teacher, nn.Module) else kept[rows]",
+        "lambda batch: kept[batch.rows]",
+        "lambda batch: logits_of_batches(teacher, [batch.inputs], output) if isinstance(teacher, nn.Module) "
+        "else kept[batch.rows]",
     ),
-    "validated in train mode": ("with frozen(model):", "with nullcontext():"),
-    "another seed in each run": ("with seeded(seed, device):", "with nullcontext():"),
-    "only the last layer in the optimizer": ("AdamW(student.parameters()", "AdamW(student[-1].parameters()"),
-    "labels only": ("+ alpha * soft", "+ 0 * alpha * soft"),
+    "validated in train mode": ("with in_eval_mode(model), fresh_casts():", "with fresh_casts():"),
+    "another seed in each run": ("with seeded(settings.seed, running.device), ", "with "),
+    "only the last layer in the optimizer": ("AdamW(trained,", "AdamW(trained[-2:],"),
+    "labels only": ("+ alpha * distillation", "+ 0 * alpha * distillation"),
     "alpha on the labels": ("(1 - alpha) * F", "alpha * F"),
-    "alpha and temperature of the start throughout": ("alpha=alpha_at(done)", "alpha=alpha_at(0.0)"),
+    "alpha and temperature of the start throughout": ('"alpha": alpha_at(done)', '"alpha": alpha_at(0.0)'),
     "gradients pile up": ("optimizer.zero_grad()", "pass"),
-}  # fmt: skip
+    "one rate for all groups": ("rate * factor", "rates[0] * factor"),
+    "half precision not widened": ("return widen(found)", "return found"),
+    "stale weights under autocast": ("set_autocast_cache_enabled(False)", "set_autocast_cache_enabled(True)"),
+    "positions without a label counted": ("keep = labels.reshape(-1) != IGNORED", "keep = labels.reshape(-1) > -101"),
+    "measuring moves the random numbers": ("with random_state_kept(running.device):", "if True:"),
+    "the norm is not clipped": ("clip_grad_norm_(running.trained, clip_norm)", "pass"),
+    "the small batch kept": ("islice(order.split(batch_size), steps)", "order.split(batch_size)"),
+}
 
 
-def mutated_training(old, new):
-    source = Path(training.__file__).read_text(encoding="utf-8")
-    assert source.count(old) == 1, old
-    module = types.ModuleType("kdcourse.training")
-    module.__file__, module.__package__ = training.__file__, "kdcourse"
-    exec(compile(source.replace(old, new), training.__file__, "exec"), vars(module))
-    return module
+class Mutating(importlib.abc.MetaPathFinder):
+    """Imports the package `kdcourse.training` and `kdcourse._base.modes` anew, with one passage replaced."""
+
+    def __init__(self, old, new):
+        root = Path(training.__file__).parent
+        self.sources = {f"kdcourse.training.{path.stem}": path for path in root.glob("*.py")}
+        self.sources["kdcourse.training"] = self.sources.pop("kdcourse.training.__init__")
+        self.sources["kdcourse._base.modes"] = root.parent / "_base" / "modes.py"
+        texts = {name: path.read_text(encoding="utf-8") for name, path in self.sources.items()}
+        assert sum(text.count(old) for text in texts.values()) == 1, old
+        self.texts = {name: text.replace(old, new) for name, text in texts.items()}
+
+    def find_spec(self, name, path=None, target=None):
+        if name not in self.texts:
+            return None
+        is_package = name == "kdcourse.training"
+        return importlib.util.spec_from_loader(name, self, origin=str(self.sources[name]), is_package=is_package)
+
+    def create_module(self, spec):
+        return None
+
+    def exec_module(self, module):
+        exec(compile(self.texts[module.__name__], module.__spec__.origin, "exec"), vars(module))
+
+
+def mutated_training(old, new, monkeypatch):
+    finder = Mutating(old, new)
+    monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+    for name in finder.sources:
+        monkeypatch.delitem(sys.modules, name)
+    for package, name in ((kdcourse, "training"), (kdcourse._base, "modes")):
+        monkeypatch.setattr(package, name, getattr(package, name))  # the import sets it; this puts it back
+    return importlib.import_module("kdcourse.training")
 
 
 @pytest.mark.parametrize("name", TRAINING_MUTANTS)
 def test_a_mistake_written_into_the_training_loop_is_killed_by_a_test(name, monkeypatch):
-    module = mutated_training(*TRAINING_MUTANTS[name])
-    for shared in ("cosine", "constant", "distill", "evaluate", "fit", "frozen", "predict"):
-        monkeypatch.setattr(test_training, shared, getattr(module, shared))
-    for test, arguments in calls(test_training):
+    module = mutated_training(*TRAINING_MUTANTS[name], monkeypatch)
+    for tests in TRAINING_TESTS:
+        for shared in module.__all__:
+            monkeypatch.setattr(tests, shared, getattr(module, shared), raising=False)
+    for test, arguments in itertools.chain(*map(calls, TRAINING_TESTS)):
         try:
             test(**arguments)
         except AssertionError:
-            print(f"\n{'training':<27}{name:<46}killed by {test.__name__}", end="")
+            print(f"\n{'training':<27}{name:<48}killed by {test.__name__}", end="")
             return
         except (ValueError, RuntimeError):
             continue  # it broke down, which is no proof of this mistake

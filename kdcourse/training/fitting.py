@@ -1,0 +1,160 @@
+"""`fit` on labels, `distill` against a teacher: what makes the loss of a batch."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Unpack
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .._base.checks import IGNORED, check_classes, check_fraction, check_label_range, check_positive
+from ..data import Split
+from ..losses import distillation_loss
+from .batches import Batch, Data, check_split
+from .loop import optimise
+from .networks import Output, check_class_labels
+from .options import History, Options, settings_of
+from .schedules import Schedule, checked, points
+from .teachers import targets_of
+
+
+def fit(
+    student: nn.Module,
+    train: Data,
+    *,
+    loss: Callable[[Tensor, Any], Tensor] = F.cross_entropy,
+    **options: Unpack[Options],
+) -> History:
+    """Train ``student`` in place on the labels: AdamW, ``loss(logits, labels)``, everything else in `Options`.
+
+    ``train`` is a `Split`, a DataLoader, or anything that gives its batches anew each time it is iterated. Logits are
+    (..., C), labels (...) int64; those of -100 are left out. A loss of one's own is given the labels as they come, None
+    where there are none; PyTorch's cross-entropy is given rows of logits, whatever their rank.
+
+    The same arguments give bit-identical weights on the same machine; a loader's own generator must begin alike, too.
+    ``with torch.autocast(...)`` around the call computes in half precision; float16 gets PyTorch's ``GradScaler``.
+    Parameters that take no gradient are not trained, and a part in eval mode that has only such parameters stays in
+    eval mode, a frozen batch norm for example. The student ends in eval mode, on ``device``. Raises ``ValueError`` for
+    batches whose parts do not pair up, labels that are no class, or a loss that is no longer finite.
+
+    >>> from kdcourse.data import Split
+    >>> student = nn.Linear(2, 2)
+    >>> history = fit(student, Split(torch.eye(2), torch.tensor([0, 1])), epochs=50, learning_rate=0.1, progress=False)
+    >>> student(torch.eye(2)).argmax(dim=-1)
+    tensor([0, 1])
+    """
+    settings = settings_of("fit", options)
+
+    def batch_loss(logits: Tensor, batch: Batch, done: float) -> Tensor:
+        if loss is F.cross_entropy:
+            return loss(*_rows(batch, logits))
+        if _is_cross_entropy(loss):
+            classes = logits.shape[-1]
+            of_labels = (-1, classes) if _are_soft(batch.labels, logits.shape) else (-1,)
+            return loss(logits.reshape(-1, classes), batch.labels.reshape(of_labels))
+        return loss(logits, batch.labels)
+
+    return optimise(student, train, batch_loss, settings, identity=lambda: {"function": "fit", "loss": loss})
+
+
+def distill(
+    student: nn.Module,
+    teacher: nn.Module | Tensor,
+    train: Data,
+    *,
+    temperature: float | Schedule = 4.0,
+    alpha: float | Schedule = 0.9,
+    loss: Callable[..., Tensor] | None = None,
+    teacher_output: Output | None = None,
+    **options: Unpack[Options],
+) -> History:
+    """Train ``student`` in place against ``teacher``; otherwise as `fit`, with the same `Options`.
+
+    ``teacher`` is a network, or its logits (N, ..., C) for ``train.images`` in the same order. A network runs over the
+    images of a `Split` once and its logits are kept by image, so shuffling cannot mix them up; with ``augment``, or
+    on a loader, it runs on the very batch that the student sees, and bare logits are refused. It is moved to
+    ``device``, runs in eval mode without gradient, and may teach in several threads at once (which share PyTorch's
+    random numbers, so that their runs do not repeat). ``temperature`` and ``alpha`` (the teacher's weight, as in
+    `kdcourse.losses.distillation_loss`) are numbers or schedules of the fraction of training done; alpha = 1 needs no
+    labels. ``loss`` replaces the distillation loss and is called as
+    ``loss(student_logits, teacher_logits, labels, temperature=…, alpha=…)``. ``output`` picks the logits of both
+    networks, ``teacher_output`` those of a teacher that returns something else.
+
+    Raises ``ValueError`` for a teacher whose logits contain NaN or infinity, or that shares with the student what is
+    trained; a logit of -inf is a class that cannot be.
+
+    >>> student, teacher = nn.Linear(2, 3), nn.Linear(2, 3)
+    >>> batches = [torch.randn(8, 2) for _ in range(10)]  # no labels, alpha is 1
+    >>> history = distill(student, teacher, batches, alpha=1, temperature=2, epochs=2, progress=False)
+    >>> len(history.train_loss)
+    2
+    """
+    settings = settings_of("distill", options)
+    temperature_at = checked("temperature", temperature, check_positive)
+    alpha_at = checked("alpha", alpha, check_fraction)
+    if isinstance(train, Split):
+        check_split(train)
+    with targets_of(teacher, student, train, settings, teacher_output or settings.output) as targets:
+
+        def batch_loss(logits: Tensor, batch: Batch, done: float) -> Tensor:
+            soft = targets.of(batch, logits)
+            weights: dict[str, Any] = {"temperature": temperature_at(done), "alpha": alpha_at(done)}
+            if loss is not None:
+                return loss(logits, soft, batch.labels, **weights)
+            rows = _rows(batch, logits, soft, needed=weights["alpha"] != 1)
+            mixed = distillation_loss if targets.impossible(rows[1]) else _formula
+            return mixed(*rows, **weights)
+
+        def identity() -> dict[str, Any]:
+            weights = {"temperature": points(temperature), "alpha": points(alpha)}
+            return weights | {"function": "distill", "loss": loss, "teacher": teacher, "teacher_output": teacher_output}
+
+        return optimise(student, train, batch_loss, settings, identity=identity, explain=targets.explain)
+
+
+def _formula(logits: Tensor, soft: Tensor, labels: Tensor | None, *, temperature: float, alpha: float) -> Tensor:
+    """`kdcourse.losses.distillation_loss` unchecked, with T² and alpha after the mean: stored results rest on it."""
+    log_p_student = F.log_softmax(logits / temperature, dim=-1)
+    log_p_teacher = F.log_softmax(soft / temperature, dim=-1)
+    divergence = (log_p_teacher.exp() * (log_p_teacher - log_p_student)).sum(dim=-1)
+    distillation = temperature**2 * divergence.mean()
+    return distillation if labels is None else (1 - alpha) * F.cross_entropy(logits, labels) + alpha * distillation
+
+
+def _rows(batch: Batch, *logits: Tensor, needed: bool = True) -> tuple[Any, ...]:
+    """Logits (M, C) and labels (M,) of the M positions not labelled -100; without labels where none are ``needed``."""
+    labels, shape = batch.labels, logits[0].shape
+    check_classes("logits", logits[0])
+    rows = [each.reshape(-1, shape[-1]) for each in logits]
+    if _are_soft(labels, shape):
+        return *rows, labels.reshape(-1, shape[-1]) if needed else None
+    if needed:
+        check_class_labels(labels, logits[0])
+        _check_range(batch, shape[-1])
+    if batch.lowest < 0 and labels.shape == shape[:-1]:
+        keep = labels.reshape(-1) != IGNORED
+        if not keep.any():
+            raise ValueError(f"no position of a batch is left: its labels are {IGNORED} everywhere")
+        rows, labels = [each[keep] for each in rows], labels.reshape(-1)[keep]
+    return *rows, labels.reshape(-1) if needed else None
+
+
+def _check_range(batch: Batch, classes: int) -> None:
+    if batch.highest >= classes:
+        raise ValueError(
+            f"labels must lie in [0, {classes - 1}], the network has {classes} classes; got {batch.highest}"
+        )
+    if batch.lowest < 0:
+        check_label_range(batch.labels, classes)
+
+
+def _are_soft(labels: Any, shape: torch.Size) -> bool:
+    """Whether the labels are a probability for each class, as PyTorch's cross-entropy takes them, too."""
+    return isinstance(labels, Tensor) and labels.is_floating_point() and labels.shape == shape
+
+
+def _is_cross_entropy(loss: Callable[..., Any]) -> bool:
+    """Whether ``loss`` is PyTorch's, which looks for the classes in dimension 1."""
+    loss = loss.func if isinstance(loss, partial) else loss
+    return loss in (F.cross_entropy, F.nll_loss) or isinstance(loss, (nn.CrossEntropyLoss, nn.NLLLoss))
