@@ -183,7 +183,7 @@ NETWORKS = {
     "bfloat16": (lambda: convolution().bfloat16(), IMAGES.bfloat16()),
 }  # fmt: skip
 on_each_network = pytest.mark.parametrize("name", NETWORKS)
-EMBEDDINGS_ARE_LEFT_OUT = pytest.mark.filterwarnings("ignore:left out. 'embed':kdcourse.pruning.CoverageWarning")
+EMBEDDINGS_ARE_LEFT_OUT = pytest.mark.filterwarnings("ignore:left out. .*embed.*:kdcourse.pruning.CoverageWarning")
 
 
 def network(name):
@@ -320,7 +320,7 @@ def test_every_matrix_of_a_transformer_is_counted_and_what_is_not_is_named():
         "bits": lambda m: qz.bit_sensitivity(m, lambda _: 0.0, [4]),
     }  # fmt: skip
     for helper in helpers.values():
-        with pytest.warns(qz.CoverageWarning, match="left out: 'place', 'embed'. Covered are the weights of linear"):
+        with pytest.warns(qz.CoverageWarning, match="left out: 'place', 'embed': only the weights of linear"):
             helper(model)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -349,7 +349,7 @@ def test_layers_that_are_not_initialised_are_refused():
         lambda m: qz.fold_batchnorm(nn.Sequential(nn.Linear(3, 4), nn.LazyBatchNorm1d())),
     ]  # fmt: skip
     for helper in helpers:
-        with pytest.raises(ValueError, match="not initialised yet: run the model on one batch first"):
+        with pytest.raises(ValueError, match="not initialised yet: run a batch through the model first"):
             helper(model)
     assert model[0].in_features == 0
 
@@ -788,8 +788,10 @@ def test_padded_batches_run_through_an_encoder_whose_activations_are_rounded():
     model, inputs = network("transformer")
     padding = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
     batch = {"src": inputs, "src_key_padding_mask": padding}
+    with pytest.warns(qz.CoverageWarning, match="left out: 'layers.0.self_attn.in_proj_weight', .*only the act"):
+        ranges = qz.calibrate(model, [batch])
     with pytest.warns(qz.CoverageWarning, match="the activations of .*in_proj_weight.*out_proj"):
-        quantized = qz.fake_quantize_model(model, activation_bits=8, ranges=qz.calibrate(model, [batch]))
+        quantized = qz.fake_quantize_model(model, activation_bits=8, ranges=ranges)
     expected = quantized(**batch)
     with torch.no_grad():  # where PyTorch would compute whole layers in one operator
         found = quantized(**batch)
@@ -798,7 +800,8 @@ def test_padded_batches_run_through_an_encoder_whose_activations_are_rounded():
 
 def test_bake_parts_tied_weights_that_are_rounded_in_one_place_only_and_ties_equal_ones():
     model, inputs = network("tied with an embedding")
-    quantized = qz.fake_quantize_model(model, weight_bits=3)
+    with pytest.warns(qz.CoverageWarning, match="left out: 'embed'"):
+        quantized = qz.fake_quantize_model(model, weight_bits=3)
     baked = qz.bake(quantized)
     assert torch.equal(run(baked, inputs), run(quantized, inputs))
     assert torch.equal(baked.embed.weight, model.embed.weight)
@@ -818,14 +821,10 @@ def test_shared_networks_compute_with_what_is_stored_and_loaded(name):
         with pytest.raises(ValueError, match="(embed and out|first and second) are one tied tensor: name the"):
             qz.share_model(model)
         return
-    if name == "bfloat16":
-        with pytest.raises(TypeError, match="float32 or float64, got torch.bfloat16: convert it first"):
-            qz.share_model(model)
-        return
     sharing = qz.share_model(model, bits=3, bias_bits=2)
     shared = qz.shared_weights(sharing)
     plain = {full: entry.weight() for full, entry in shared.items()}
-    assert close(run(sharing, inputs), exactly(model, inputs, plain))
+    assert close(run(sharing, inputs), exactly(model, inputs, plain), name)
     qz.load_shared(model, shared)
     assert close(run(sharing, inputs), run(model, inputs))
     matrices = sum(p.numel() for key, p in model.named_parameters() if "norm" not in key and "embed" not in key)
@@ -931,7 +930,7 @@ from kdcourse import quantization as qz
 layers = [nn.Conv2d(3, 16, 1)]
 for _ in range(30):
     layers += [nn.Conv2d(16, 16, 1), nn.BatchNorm2d(16), nn.ReLU()]
-model, batches = nn.Sequential(*layers).eval(), [torch.rand(1, 3, 256, 256) for _ in range(4)]
+model, batches = nn.Sequential(*layers).eval(), [torch.rand(1, 3, 192, 192) for _ in range(4)]
 if sys.argv[1] == "calibrate":
     qz.calibrate(model, batches)
 else:
@@ -944,7 +943,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="measured with the resource module's kilobytes")
 def test_calibrating_takes_hardly_more_memory_than_inference():
-    """Kept whole, the activations that go in and out of the 31 convolutions would take 992 MB."""
+    """Kept whole, the activations that go in and out of the 31 convolutions would take 558 MB."""
     peak = {}
     for what in ("run", "calibrate"):
         command = [sys.executable, "-c", MEMORY, what]
@@ -993,7 +992,7 @@ def test_integer_networks_refuse_what_they_would_lose():
     own = with_relu_twice()
     own[1].forward = lambda x: x
     for model, message in [
-        (Residual(nn.Linear(8, 8), nn.ReLU()), "a Residual may do anything with its layers: integer_network needs"),
+        (Residual(nn.Linear(8, 8), nn.ReLU()), "a Residual may do anything with its layers: make an nn.Sequential"),
         (inner, "layer '1', Residual, has no integer counterpart"),
         (nn.Sequential(Added(8, 8)), "layer '0', Added, has no integer counterpart"),
         (own, "layer '1', ReLU, has no integer counterpart"),

@@ -6,7 +6,7 @@ the older weight and spectral norm).
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from types import MethodType
 from typing import Any, NamedTuple, cast
@@ -21,7 +21,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from .modes import in_eval_mode
 
-COVERED = "the weights of linear, convolution and recurrent layers and of attention"
+COVERED = "only the weights of linear, convolution and recurrent layers and of attention are covered"
 BAKE = "kdcourse.quantization.bake() makes a copy in which it is permanent"
 
 
@@ -140,11 +140,11 @@ def check_initialised(model: nn.Module) -> None:
     """Raise for a lazy layer that has not seen a batch yet."""
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if is_lazy(tensor):
-            raise ValueError(f"{name!r} is not initialised yet: run the model on one batch first")
+            raise ValueError(f"{name!r} is not initialised yet: run a batch through the model first")
 
 
 def matrices(model: nn.Module) -> dict[str, Place]:
-    """`COVERED`, by name."""
+    """The weights of linear, convolution and recurrent layers and of attention, by name."""
     return {name: place for name, place in all_places(model).items() if _is_matrix(*place)}
 
 
@@ -172,20 +172,18 @@ def called_layers(model: nn.Module, places: Mapping[str, Place]) -> dict[str, nn
     }
 
 
-def warn_left_out(model: nn.Module, chosen: Mapping[str, Place], *, ask: str) -> None:
-    """Name the parameters of two or more dimensions that are not ``chosen``; ``ask`` says how to name them."""
-    covered = {id(tensor) for place in chosen.values() for tensor in place.originals}
+def warn_left_out(model: nn.Module, covered: Collection[Place], why: str) -> None:
+    """Name the parameters of two or more dimensions that are not ``covered``, and say ``why``."""
     norms = nn.LayerNorm, nn.RMSNorm
     names = [
         name
         for name, place in all_places(model).items()
-        if place.stored.ndim > 1 and id(place.stored) not in covered and not isinstance(place.module, norms)
+        if place.stored.ndim > 1 and place not in covered and not isinstance(place.module, norms)
     ]
     # PyTorch's quantized layers pack their weights away and have a method in their place
     names += [name for name, module in model.named_modules() if isinstance(getattr(module, "weight", None), MethodType)]
     if names:
-        message = f"left out: {', '.join(map(repr, names))}. Covered are {COVERED}; {ask}"
-        warnings.warn(message, CoverageWarning, stacklevel=4)
+        warnings.warn(f"left out: {', '.join(map(repr, names))}: {why}", CoverageWarning, stacklevel=4)
 
 
 def owners(model: nn.Module) -> dict[int, dict[str, Place]]:

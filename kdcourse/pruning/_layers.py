@@ -7,7 +7,7 @@ from difflib import get_close_matches
 import torch
 from torch import Tensor, nn
 
-from .._base.weights import Place, all_places, matrices, warn_left_out
+from .._base.weights import COVERED, Place, all_places, matrices, owners, warn_left_out
 
 
 def places(model: nn.Module, layers: Iterable[str] | None = None) -> dict[str, Place]:
@@ -19,9 +19,10 @@ def places(model: nn.Module, layers: Iterable[str] | None = None) -> dict[str, P
         found = {id(place.stored): (name, place) for name, place in reversed(matrices(model).items())}
         if not found:
             raise ValueError("the model has no Linear or Conv2d layer: name what to prune with layers=[...]")
-        chosen = dict(reversed(found.values()))
-        warn_left_out(model, chosen, ask="name others with layers=[...]")
-        return chosen
+        ties = owners(model)
+        covered = [place for key in found for place in ties[key].values()]
+        warn_left_out(model, covered, f"{COVERED}; name others with layers=[...]")
+        return dict(reversed(found.values()))
     known = all_places(model)
     if isinstance(layers, str):
         raise ValueError(f"layers must be a list of names, got the string {layers!r}: write [{layers!r}]")

@@ -73,7 +73,7 @@ def channel_groups(model: nn.Module, example: Example) -> list[Group]:
     names: dict[int, str] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if names.setdefault(id(parameter), name) != name:
-            raise ValueError(f"{names[id(parameter)]} and {name} are one shared tensor, which cannot be pruned")
+            raise ValueError(f"{names[id(parameter)]} and {name} are one shared tensor: use layers of their own")
     with in_eval_mode(model):
         graph, shapes = _trace(model, example)
     ties = _Ties(dict(graph.named_modules()), shapes)

@@ -195,7 +195,7 @@ def _chosen(groups: list[Group], kept: Mapping[str, Tensor]) -> list[tuple[Group
         _check_known(name, by_name)
         group = by_name[name]
         if not group.prunable:
-            raise ValueError(f"group {name!r} cannot be pruned: {group.reason}")
+            raise ValueError(f"group {name!r} cannot be pruned: {group.reason}; leave it out of kept")
         _check_indices(group, indices)
         chosen.append((group, indices.sort().values.cpu()))
     return chosen

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .._base.checks import widen
 from .._base.modes import Inputs, call, in_eval_mode, layer_by_layer
-from .._base.weights import called_layers, matrices
+from .._base.weights import Place, called_layers, matrices, warn_left_out
 from .affine import check_finite, fake_quantize_formula, integer_range, qparams_from_range
 
 
@@ -143,6 +143,8 @@ def calibrate(model: nn.Module, batches: Iterable[Inputs], *, method: Method = m
     layers = called_layers(model, matrices(model))
     if not layers:
         raise ValueError("the model has no nn.Linear or nn.Conv2d, whose activations could be rounded")
+    covered = [Place(layer, "weight") for layer in layers.values()]
+    warn_left_out(model, covered, "only the activations of linear and convolution layers are rounded")
     given: dict[str, list[Tensor]] = {}
     returned: dict[str, list[Tensor]] = {}
     extremes = getattr(method, "func", method) in (min_max_range, moving_average_range)

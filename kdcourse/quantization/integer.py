@@ -90,7 +90,10 @@ def integer_network(model: nn.Module) -> IntegerNetwork:
     Source: Jacob et al. 2018, arXiv:1712.05877, sections 2.2 to 2.4.
     """
     if not is_plain(model, nn.Sequential, nn.Linear, nn.Conv2d):
-        raise ValueError(f"a {kind_of(model)} may do anything with its layers: integer_network needs an nn.Sequential")
+        raise ValueError(
+            f"a {kind_of(model)} may do anything with its layers: make an nn.Sequential of them, or quantize an "
+            "exported file with kdcourse.export.quantize_static()"
+        )
     layers: list[IntegerLayer] = []
     flatten = False
     for name, module in _plain_layers(model, ""):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import nn
 
 from .._base.parametrizing import copied
-from .._base.weights import warn_left_out
+from .._base.weights import COVERED, warn_left_out
 from .qat import fake_quantize_model, quantizable
 
 
@@ -21,7 +21,7 @@ def bit_sensitivity(
     if not bits:
         raise ValueError("no bits to try: pass for example (2, 4, 8)")
     layers = quantizable(model)
-    warn_left_out(model, layers, ask="their weights stay as they are")
+    warn_left_out(model, layers.values(), COVERED)
     unquantized = measure(copied(model).eval())
     return {
         name: {

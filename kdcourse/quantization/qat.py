@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .._base.checks import widen
 from .._base.parametrizing import add_step, copied, make_permanent
 from .._base.weights import (
+    COVERED,
     CoverageWarning,
     Place,
     Rounding,
@@ -141,7 +142,7 @@ def fake_quantize_model(
     if quantize_output and activation_bits is None:
         raise ValueError("quantize_output needs activation_bits")
     if not isinstance(weight_bits, Mapping):
-        warn_left_out(model, found, ask="their weights stay as they are")
+        warn_left_out(model, found.values(), COVERED)
     result = copied(model)
     places = {name: place for name, place in all_places(result).items() if name in bits}
     for name, place in places.items():
@@ -229,7 +230,8 @@ def _round_activations(
         )
     rest = [name for name in places if name not in layers]
     if rest:
-        warnings.warn(f"left out: the activations of {rest}", CoverageWarning, stacklevel=3)
+        message = f"left out: the activations of {rest}, which are not linear or convolution layers that are called"
+        warnings.warn(message, CoverageWarning, stacklevel=3)
     for module in model.modules():
         if isinstance(module, nn.TransformerEncoder):
             module.use_nested_tensor = False  # nested tensors cannot be rounded

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .._base.checks import widen
 from .._base.parametrizing import add_step, copied, store
-from .._base.weights import Place, all_places, matrices, owners, warn_left_out
+from .._base.weights import COVERED, Place, all_places, matrices, owners, warn_left_out
 from .affine import check_finite
 
 
@@ -116,7 +117,7 @@ def share_model(
     if not chosen or chosen.keys() - found.keys():
         raise ValueError(f"nothing to share in {sorted(chosen)}: the linear and convolution layers are {list(found)}")
     if not isinstance(bits, Mapping):
-        warn_left_out(model, found, ask="they keep their values")
+        warn_left_out(model, found.values(), COVERED)
     result = copied(model)
     places, ties = _by_parameter(result), owners(result)
     for name in (name for name in found if name in chosen):
@@ -191,7 +192,7 @@ def _is_bias(place: Place) -> bool:
 def _share(name: str, place: Place, bits: int, keep_zeros: bool) -> None:
     if place.computed_by:
         store(place)
-    shared = _without_unused(kmeans_share(place.stored, bits=bits, keep_zeros=keep_zeros))
+    shared = _without_unused(kmeans_share(widen(place.stored), bits=bits, keep_zeros=keep_zeros))
     _check_half(name, shared.codebook)
     add_step(place, SharedValues(shared, keep_zeros=keep_zeros))
 
