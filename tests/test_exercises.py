@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import kdcourse
 from kdcourse import exercises as course
 from kdcourse import losses
-from kdcourse.exercises.engine import checking, comparing, records, running, untouched
+from kdcourse.exercises.engine import checking, comparing, describing, records, running, untouched
 from kdcourse.exercises.engine.core import Exercise, Misconception, case, draw
 from kdcourse.losses import kd_loss as imported_before
 from kdcourse.metrics import paired_interval
@@ -112,6 +112,24 @@ def test_an_exercise_is_complete(exercise):
 
 
 @every_exercise
+def test_a_question_says_what_its_check_needs(exercise):
+    if exercise.gradients:
+        assert "gradient" in exercise.question
+    elif isinstance(first_result(exercise), Tensor) and first_result(exercise).ndim:
+        assert re.search("tensor|gradient", exercise.question)
+    if any(c.refused for c in exercise.tried()):
+        assert "`ValueError`" in exercise.question
+
+
+@every_exercise
+def test_the_notebook_asks_what_the_exercise_asks(exercise):
+    [path] = (ROOT / "notebooks").glob(f"{exercise.notebook}_*.ipynb")
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    asked = " ".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    assert " ".join(exercise.question.split()) in " ".join(asked.split())
+
+
+@every_exercise
 def test_the_skeleton_has_the_references_parameters_and_fits_a_page(exercise):
     skeleton = from_source(exercise.skeleton)
     wanted = inspect.signature(exercise.reference).parameters.values()
@@ -122,7 +140,7 @@ def test_the_skeleton_has_the_references_parameters_and_fits_a_page(exercise):
 
 @every_exercise
 def test_cases_are_fresh_but_the_same_and_refusals_are_refused(exercise):
-    one, other = exercise.cases(), exercise.cases()
+    one, other = exercise.tried(), exercise.tried()
     for first, second in zip(one, other, strict=True):
         for a, b in zip(first.arguments, second.arguments, strict=True):
             assert a is not b or isinstance(a, int | float)
@@ -148,9 +166,9 @@ def test_a_misconception_is_rejected_with_its_own_diagnosis_and_no_others(exerci
     verdict = judge(exercise, misconception.wrong)
     assert verdict.misconception is misconception, verdict.text
     assert verdict.text == misconception.diagnosis
-    cases = exercise.cases()
-    got = [running.run(exercise, misconception.wrong, case, limit=5.0) for case in cases]
-    assert checking.matches(exercise, got, range(len(cases))) == [misconception]
+    trial = checking.Trial(exercise)
+    got = [trial.run(misconception.wrong, case) for case in trial.cases()]
+    assert checking.matches(trial, got, range(len(got))) == [misconception]
 
 
 def test_the_value_is_diagnosed_first_where_the_gradient_holds_a_second_mistake():
@@ -219,7 +237,7 @@ def test_another_type_is_recognised(exercise):
     assert "'a word'" in verdict.text
     assert judge(exercise, 3).kind == "type"
     for unlike in (object, lambda: [object()], lambda: numpy.zeros(3), lambda: {1, 2}):
-        assert judge(exercise, lambda *a, made=unlike, **k: made()).kind in ("type", "shape", "value"), unlike
+        assert judge(exercise, lambda *a, made=unlike, **k: made()).kind in ("type", "length", "shape", "value"), unlike
 
 
 def with_more(value):
@@ -231,9 +249,9 @@ def with_more(value):
 
 
 @result_is(Tensor, float, int, tuple, list)
-def test_a_wrong_shape_is_recognised(exercise):
+def test_a_wrong_shape_or_length_is_recognised(exercise):
     verdict = judge(exercise, altered(exercise, with_more))
-    assert verdict.kind == "shape", verdict.text
+    assert verdict.kind == ("length" if isinstance(first_result(exercise), tuple | list) else "shape"), verdict.text
     assert "expected" in verdict.text
 
 
@@ -504,7 +522,7 @@ def test_an_unknown_mistake_gets_the_smallest_case_with_expected_and_got():
     ],
 )
 def test_values_are_shown_short_and_at_four_digits(value, shown):
-    assert comparing.describe(value) == shown
+    assert describing.describe(value) == shown
 
 
 @pytest.mark.parametrize(
@@ -515,16 +533,17 @@ def test_values_are_shown_short_and_at_four_digits(value, shown):
         (1.0, True, "type"),
         (1.0, float("nan"), "value"),
         (float("nan"), float("nan"), None),
-        ({"a": 1}, {"b": 1}, "value"),
+        ({"a": 1}, {"b": 1}, "keys"),
         ([1, 2], (1, 2), None),
-        ([1, 2], [1], "shape"),
+        ([1, 2], [1], "length"),
         (None, 1, "value"),
         (torch.zeros(2), torch.zeros(2, dtype=torch.float64), "dtype"),
         (torch.zeros(2), [0.0, 0.0], "type"),
     ],
 )
 def test_differences_are_named(expected, got, found):
-    assert comparing.difference(expected, got, relative=1e-6, absolute=1e-9) == found
+    entry = comparing.difference(expected, got, relative=1e-6, absolute=1e-9)
+    assert (entry and entry.kind) == found
 
 
 # --- what a learner sees ----------------------------------------------------------------------------------------------

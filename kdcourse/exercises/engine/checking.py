@@ -4,20 +4,20 @@ Under nbgrader (it sets ``NBGRADER_EXECUTION`` while it autogrades or validates)
 an answer that is missing or wrong raises `WrongAnswer`; in a notebook it only prints.
 """
 
-import inspect
-import linecache
 import os
-import sysconfig
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from .comparing import describe, difference, numbers, same, size
+from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from .comparing import alike_in_kind, difference, has_network, same
 from .core import Answer, Case, Exercise, Misconception
+from .describing import describe
 from .neutral import neutral, untouched
 from .running import Outcome, OutOfTime, find, gradients_differ, run, without
+from .telling import about_refusals, about_the_smallest
 from .untouched import is_untouched
 
 LIMIT = 10.0
@@ -38,33 +38,52 @@ class Verdict:
     printed: str = ""
 
 
-def judge(exercise: Exercise, function: Any, *, limit: float = LIMIT) -> Verdict:
-    """Try ``function`` on every case, twice, and find the one thing to say about it."""
+@dataclass(frozen=True)
+class Trial:
+    """An exercise and how it is tried: seconds for one call, and the seed of the drawn cases."""
+
+    exercise: Exercise
+    limit: float = LIMIT
+    seed: int = 0
+
+    def cases(self) -> list[Case]:
+        return self.exercise.tried(self.seed)
+
+    def run(self, function: Answer, case: Case, seed: int = 0) -> Outcome:
+        return run(self.exercise, function, case, limit=self.limit, seed=seed)
+
+
+def judge(exercise: Exercise, function: Any, *, limit: float = LIMIT, seed: int = 0) -> Verdict:
+    """Try ``function`` on every case, twice, and find the one thing to say about it.
+
+    The fixed cases come first, then those drawn from ``seed``: whoever grades may choose another.
+    """
     with untouched(), neutral():
-        return _judge(exercise, function, limit)
+        return _judge(Trial(exercise, limit, seed), function)
 
 
-def _judge(exercise: Exercise, function: Any, limit: float) -> Verdict:
+def _judge(trial: Trial, function: Any) -> Verdict:
+    exercise = trial.exercise
     if function is None or is_untouched(function):
         return Verdict("unattempted", "not attempted yet")
     if not callable(function):
         return Verdict("type", f"{describe(function)} is no function: pass {exercise.name} itself, without calling it")
     if any(function is getattr(*find(name)) for name in exercise.forbidden):
         return _calls(exercise.forbidden[0])
-    cases = exercise.cases()
-    expected = [run(exercise, exercise.reference, case, limit=limit) for case in cases]
+    cases = trial.cases()
+    expected = [run(exercise, exercise.reference, case, limit=None) for case in cases]
     with without(exercise.forbidden, function) as called:
-        got = _run_all(exercise, function, limit)
+        got = _run_all(trial, function, seed=0)
         done = called or any(isinstance(outcome.error, OutOfTime) for outcome in got)
-        again = got if done else _run_all(exercise, function, limit)
-    verdict = _calls(called[0]) if called else _weigh(exercise, cases, expected, got, again, limit)
+        again = got if done else _run_all(trial, function, seed=1)
+    verdict = _calls(called[0]) if called else _weigh(trial, function, cases, expected, got, again)
     return Verdict(verdict.kind, verdict.text, verdict.misconception, got[0].printed)
 
 
-def _run_all(exercise: Exercise, function: Answer, limit: float) -> list[Outcome]:
+def _run_all(trial: Trial, function: Answer, *, seed: int) -> list[Outcome]:
     outcomes: list[Outcome] = []
-    for case in exercise.cases():
-        outcomes.append(run(exercise, function, case, limit=limit))
+    for case in trial.cases():
+        outcomes.append(trial.run(function, case, seed))
         if isinstance(outcomes[-1].error, OutOfTime):
             break
     return outcomes
@@ -75,21 +94,35 @@ def _calls(dotted: str) -> Verdict:
 
 
 def _weigh(
-    exercise: Exercise,
-    cases: list[Case],
-    expected: list[Outcome],
-    got: list[Outcome],
-    again: list[Outcome],
-    limit: float,
+    trial: Trial, function: Answer, cases: list[Case], expected: list[Outcome], got: list[Outcome], again: list[Outcome]
 ) -> Verdict:
-    if any(isinstance(outcomes[-1].error, OutOfTime) for outcomes in (got, again)):
-        return Verdict(
-            "time", f"your function did not return within {limit:g} seconds. Look for a loop whose end is never reached"
-        )
+    exercise = trial.exercise
     ordinary = [place for place, case in enumerate(cases) if not case.refused]
-    changed = next((outcome.changed for outcome in got if outcome.changed), "")
+    if early := _needs_no_comparison(trial, got, again, ordinary):
+        return early
     wrong = [place for place in ordinary if fault(exercise, expected[place], got[place])]
-    if changed:
+    if wrong and (known := _known(trial, expected, got, ordinary)):
+        return known
+    if varying := [place for place in ordinary if _varies(exercise, got[place], again[place])]:
+        return Verdict("random", _why_it_varies(trial, function, varying[0]))
+    if wrong:
+        kinds = {place: fault(exercise, expected[place], got[place]) or "" for place in wrong}
+        return Verdict(*about_the_smallest(exercise, cases, expected, got, kinds))
+    accepted = [place for place, case in enumerate(cases) if case.refused and not refuses(got[place])]
+    if accepted:
+        known = _known(trial, expected, got, range(len(cases)))
+        return known or Verdict(*about_refusals(cases[accepted[0]], got[accepted[0]]))
+    return Verdict("right", exercise.shows)
+
+
+def _needs_no_comparison(trial: Trial, got: list[Outcome], again: list[Outcome], ordinary: list[int]) -> Verdict | None:
+    """What is wrong whatever would have been right."""
+    if any(isinstance(outcomes[-1].error, OutOfTime) for outcomes in (got, again)):
+        text = (
+            f"your function did not return within {trial.limit:g} seconds. Look for a loop whose end is never reached"
+        )
+        return Verdict("time", text)
+    if changed := next((outcome.changed for outcome in got if outcome.changed), ""):
         return Verdict(
             "in place",
             f"your function changes its argument {changed} in place. Whoever called it still needs that: "
@@ -100,144 +133,80 @@ def _weigh(
             return Verdict("none", "your function returns None. Is a return missing?")
         if all(got[place].value is ... for place in ordinary):
             return Verdict("unattempted", "not attempted yet")
-        if any(_varies(exercise, one, other) for one, other in zip(got, again, strict=True)):
-            return Verdict(
-                "random", "two calls with the same arguments give different results. Nothing random is needed here"
-            )
-    if wrong:
-        return _known(exercise, expected, got, ordinary, limit) or _smallest(exercise, cases, expected, got, wrong)
-    accepted = [place for place, case in enumerate(cases) if case.refused and not got[place].error]
-    if accepted:
-        everything = list(range(len(cases)))
-        known = _known(exercise, expected, got, everything, limit)
-        return known or _accepts(cases[accepted[0]], got[accepted[0]])
-    return Verdict("right", exercise.shows)
+    return None
+
+
+def refuses(got: Outcome) -> bool:
+    """Whether a call was refused as the exercises ask for it."""
+    return isinstance(got.error, ValueError)
 
 
 def fault(exercise: Exercise, expected: Outcome, got: Outcome) -> str | None:
     """In what one call's outcome differs from the reference's."""
     if got.error is not None:
         return "raises"
-    tolerance = {"relative": exercise.relative, "absolute": exercise.absolute}
-    found = difference(expected.observed, got.observed, **tolerance)
-    return found or ("gradient" if gradients_differ(exercise, expected, got) else None)
+    if got.unusable is not None:
+        return "unusable" if has_network(expected.value) and alike_in_kind(expected.value, got.value) else "type"
+    found = difference(expected.observed, got.observed, relative=exercise.relative, absolute=exercise.absolute)
+    return found.kind if found else "gradient" if gradients_differ(exercise, expected, got) else None
 
 
 def _alike(exercise: Exercise, one: Outcome, other: Outcome, *, gradients: bool = True) -> bool:
-    if one.error or other.error:
-        return bool(one.error) and bool(other.error)
-    tolerance = {"relative": exercise.relative, "absolute": exercise.absolute}
-    values = same(one.observed, other.observed, **tolerance)
+    if one.error or other.error or one.unusable or other.unusable:
+        return bool(one.error) == bool(other.error) and bool(one.unusable) == bool(other.unusable)
+    values = same(one.observed, other.observed, relative=exercise.relative, absolute=exercise.absolute)
     return values and not (gradients and gradients_differ(exercise, one, other))
 
 
 def _varies(exercise: Exercise, one: Outcome, other: Outcome) -> bool:
     """Whether two calls with the same arguments gave different results."""
-    if one.error or other.error:
-        return not (one.error and other.error)
-    tolerance = {"relative": exercise.relative, "absolute": exercise.absolute}
-    values = difference(one.observed, other.observed, **tolerance)
-    # "type" with equal types: a result of a kind that cannot be compared
-    unlike = values in ("value", "shape") or (values == "type" and type(one.observed) is not type(other.observed))
-    return unlike or gradients_differ(exercise, one, other)
+    if one.error or other.error or one.unusable or other.unusable:
+        return not _alike(exercise, one, other)
+    found = difference(one.observed, other.observed, relative=exercise.relative, absolute=exercise.absolute)
+    if found and found.kind == "type":  # of equal types: a result of a kind that cannot be compared
+        return type(found.expected) is not type(found.got)
+    return bool(found) or gradients_differ(exercise, one, other)
 
 
-def _known(
-    exercise: Exercise, expected: list[Outcome], got: list[Outcome], places: Sequence[int], limit: float
-) -> Verdict | None:
+def _why_it_varies(trial: Trial, function: Answer, place: int) -> str:
+    """Nothing random, or dropout: if the results agree once it is switched off, a network was left in train mode."""
+    without_dropout = []
+    for seed in (0, 1):
+        case = trial.cases()[place]
+        networks = [value for value in (*case.arguments, *case.keywords.values()) if isinstance(value, nn.Module)]
+        dropouts = [part for net in networks for part in net.modules() if isinstance(part, _DropoutNd)]
+        for dropout in dropouts:
+            dropout.p = 0.0
+        without_dropout.append(trial.run(function, case, seed))
+    differ = "two calls with the same arguments give different results"
+    if dropouts and not _varies(trial.exercise, *without_dropout):
+        return f"{differ}: dropout draws anew each time. Is the network in train mode where it should be in eval mode?"
+    return f"{differ}. Nothing random is needed here"
+
+
+def _known(trial: Trial, expected: list[Outcome], got: list[Outcome], places: Sequence[int]) -> Verdict | None:
     """The first misconception that does the same as the answer on these cases.
 
     Failing that, one that gives the same wrong values: then the gradient holds a second mistake, to be found next.
     """
     for gradients in (True, False):
-        if all(_alike(exercise, expected[place], got[place], gradients=gradients) for place in places):
+        if all(_alike(trial.exercise, expected[place], got[place], gradients=gradients) for place in places):
             return None  # nothing that a misconception could explain is wrong
-        found = matches(exercise, got, places, limit=limit, gradients=gradients)
+        found = matches(trial, got, places, gradients=gradients)
         if found:
             return Verdict("misconception", found[0].diagnosis, found[0])
     return None
 
 
-def matches(
-    exercise: Exercise, got: list[Outcome], places: Sequence[int], *, limit: float = LIMIT, gradients: bool = True
-) -> list[Misconception]:
+def matches(trial: Trial, got: list[Outcome], places: Sequence[int], *, gradients: bool = True) -> list[Misconception]:
     """Every misconception that does the same as the answer on these cases."""
     found = []
-    for misconception in exercise.misconceptions:
-        cases = exercise.cases()
-        outcomes = [run(exercise, misconception.wrong, cases[place], limit=limit) for place in places]
-        pairs = zip(outcomes, (got[place] for place in places), strict=True)
-        if all(_alike(exercise, one, other, gradients=gradients) for one, other in pairs):
+    for misconception in trial.exercise.misconceptions:
+        cases = trial.cases()
+        outcomes = ((trial.run(misconception.wrong, cases[place]), got[place]) for place in places)
+        if all(_alike(trial.exercise, one, other, gradients=gradients) for one, other in outcomes):
             found.append(misconception)
     return found
-
-
-def _smallest(
-    exercise: Exercise, cases: list[Case], expected: list[Outcome], got: list[Outcome], wrong: list[int]
-) -> Verdict:
-    """What to say of an unknown mistake: the smallest case that shows it."""
-    place = min(wrong, key=lambda p: size(cases[p].arguments))
-    want, found = expected[place], got[place]
-    kind = fault(exercise, want, found) or ""
-    if found.error is not None:
-        return Verdict(kind, f"your function raises {own_line(found.error, exercise)}\n{_call(exercise, cases[place])}")
-    if kind == "gradient":
-        return Verdict(kind, f"{_gradient_text(exercise, want, found)}\n{_call(exercise, cases[place])}")
-    first = {
-        "type": "your function returns the wrong type",
-        "shape": "your function returns the wrong shape",
-        "dtype": "the value is right, but its dtype is not: something on the way changed the precision",
-        "value": "not the right value yet",
-    }[kind]
-    lines = f"  expected  {describe(want.observed)}\n  got       {describe(found.observed)}"
-    return Verdict(kind, f"{first}.\n{_call(exercise, cases[place])}\n{lines}")
-
-
-def _gradient_text(exercise: Exercise, want: Outcome, found: Outcome) -> str:
-    if want.has_graph and not found.has_graph:
-        return (
-            "the value is right, but no gradient flows through it, so nothing would be learned. "
-            ".item(), .detach(), .data, NumPy, torch.tensor(…) and no_grad all cut the gradient off"
-        )
-    gradients = [outcome.gradients or (None,) * len(exercise.gradients) for outcome in (want, found)]
-    lines = ["the value is right, but its gradient is not."]
-    for number, place in enumerate(exercise.gradients):
-        name = list(inspect.signature(exercise.reference).parameters)[place]
-        shown = ["none" if side[number] is None else numbers(side[number]) for side in gradients]
-        lines.append(f"  for {name}: expected {shown[0]}, got {shown[1]}")
-    return "\n".join(lines)
-
-
-def _accepts(case: Case, got: Outcome) -> Verdict:
-    kind = "broadcast" if "shape" in case.refused else "accepts"
-    more = " PyTorch broadcasts silently, so nothing else will tell you." if kind == "broadcast" else ""
-    return Verdict(
-        kind,
-        f"right on all proper arguments, but your function accepts {case.refused}, and returns "
-        f"{describe(got.observed)}.{more} Raise a ValueError there",
-    )
-
-
-def _call(exercise: Exercise, case: Case) -> str:
-    bound = inspect.signature(exercise.reference).bind(*case.arguments, **case.keywords)
-    return "\n".join(f"  for {name} = {numbers(value)}" for name, value in bound.arguments.items())
-
-
-def own_line(error: BaseException, exercise: Exercise) -> str:
-    """The exception and the last line of the learner's own that it passed."""
-    message = next(iter(str(error).splitlines()), "")
-    text = f"{type(error).__name__}: {message[:200]}"
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_library(f.filename)]
-    if not frames or frames[-1].lineno is None:
-        return text
-    source = linecache.getline(frames[-1].filename, frames[-1].lineno).strip()
-    return f"{text}\n  in your line {frames[-1].lineno}:  {source}"
-
-
-def _is_library(filename: str) -> bool:
-    libraries = (sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
-    kdcourse = str(Path(__file__).parents[2])
-    return filename.startswith((*libraries, kdcourse, "<frozen"))
 
 
 def grading() -> bool:

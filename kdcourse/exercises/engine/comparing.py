@@ -1,82 +1,121 @@
-"""Whether two results are the same, in what they differ, and how a result is shown: short, alike on every machine."""
+"""Whether two results are the same, and in what, where and how they differ."""
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-SHOWN_NUMBERS = 12
+WORST_FIRST = ("type", "length", "keys", "shape", "value", "dtype")
 
 
-def difference(expected: Any, got: Any, *, relative: float, absolute: float) -> str | None:
-    """The first of "type", "shape", "dtype" and "value" in which ``got`` differs from ``expected``, or None."""
+@dataclass(frozen=True)
+class Difference:
+    """One entry in which two results differ: ``kind`` is one of `WORST_FIRST`, ``place`` reads like ``[1][0, 2]``."""
+
+    kind: str
+    expected: Any
+    got: Any
+    place: str = ""
+
+
+def difference(expected: Any, got: Any, *, relative: float, absolute: float) -> Difference | None:
+    """The first entry of ``got`` with the worst kind of difference from ``expected``, or None.
+
+    Where a number is expected, Python's, NumPy's and PyTorch's own are all right; integers must be equal.
+    """
     if isinstance(expected, Mapping):
         if not isinstance(got, Mapping):
-            return "type"
+            return Difference("type", expected, got)
         if set(expected) != set(got):
-            return "value"
-        return _first([(expected[key], got[key]) for key in expected], relative, absolute)
+            return Difference("keys", expected, got)
+        return _worst([(f"[{key!r}]", expected[key], got[key]) for key in expected], relative, absolute)
     if isinstance(expected, tuple | list):
         if not isinstance(got, tuple | list):
-            return "type"
-        return (
-            "shape" if len(expected) != len(got) else _first(list(zip(expected, got, strict=True)), relative, absolute)
-        )
-    if isinstance(expected, Tensor):
-        return _tensor_difference(expected, got, relative, absolute)
-    if isinstance(expected, np.ndarray):
-        return (
-            "type"
-            if not isinstance(got, np.ndarray)
-            else _first([(expected.tolist(), got.tolist())], relative, absolute)
-        )
+            return Difference("type", expected, got)
+        if len(expected) != len(got):
+            return Difference("length", expected, got)
+        pairs = zip(expected, got, strict=True)
+        return _worst([(f"[{n}]", one, other) for n, (one, other) in enumerate(pairs)], relative, absolute)
+    if isinstance(expected, Tensor | np.ndarray):
+        return _array_difference(expected, got, relative, absolute)
+    kind = _number_fault(expected, single(got), relative, absolute)
+    return Difference(kind, expected, got) if kind else None
+
+
+def _worst(entries: Sequence[tuple[str, Any, Any]], relative: float, absolute: float) -> Difference | None:
+    found = []
+    for place, one, other in entries:
+        if inner := difference(one, other, relative=relative, absolute=absolute):
+            found.append(replace(inner, place=place + inner.place))
+    return min(found, key=lambda each: WORST_FIRST.index(each.kind), default=None)
+
+
+def _array_difference(expected: Any, got: Any, relative: float, absolute: float) -> Difference | None:
+    if not isinstance(got, type(expected)):
+        if expected.ndim == 0 and isinstance(single(got), bool | int | float):
+            return difference(expected.item(), got, relative=relative, absolute=absolute)
+        return Difference("type", expected, got)
+    if expected.shape != got.shape:
+        return Difference("shape", expected, got)
+    wide = [torch.as_tensor(array).detach() for array in (expected, got)]
+    exact = not any(tensor.is_floating_point() or tensor.is_complex() for tensor in wide)
+    if exact:
+        wrong = wide[0] != wide[1]
+    else:
+        complexes = any(tensor.is_complex() for tensor in wide)
+        wide = [tensor.to(torch.complex128 if complexes else torch.float64) for tensor in wide]
+        wrong = ~torch.isclose(wide[1], wide[0], rtol=relative, atol=absolute, equal_nan=True)
+    if wrong.any():
+        index = tuple(wrong.nonzero()[0].tolist())
+        place = f"[{', '.join(map(str, index))}]" if index else ""
+        return Difference("value", expected[index].item(), got[index].item(), place)
+    return None if expected.dtype == got.dtype else Difference("dtype", expected, got)
+
+
+def _number_fault(expected: Any, got: Any, relative: float, absolute: float) -> str | None:
     if expected is None:
         return None if got is None else "value" if isinstance(got, int | float) else "type"
     if isinstance(expected, bool | str):
-        found = _plain(got)
-        return "type" if type(expected) is not type(found) else None if expected == found else "value"
-    return _number_difference(expected, got, relative, absolute)
-
-
-def _first(pairs: Sequence[tuple[Any, Any]], relative: float, absolute: float) -> str | None:
-    found = [difference(one, other, relative=relative, absolute=absolute) for one, other in pairs]
-    return next((fault for fault in ("type", "shape", "dtype", "value") if fault in found), None)
-
-
-def _tensor_difference(expected: Tensor, got: Any, relative: float, absolute: float) -> str | None:
-    if not isinstance(got, Tensor):
-        return "type"
-    if expected.shape != got.shape:
-        return "shape"
-    wide = [tensor.detach().to(torch.float64) for tensor in (expected, got)]
-    if not torch.allclose(wide[1], wide[0], rtol=relative, atol=absolute, equal_nan=True):
-        return "value"
-    return None if expected.dtype == got.dtype else "dtype"
-
-
-def _number_difference(expected: float, got: Any, relative: float, absolute: float) -> str | None:
-    got = _plain(got)
+        return "type" if type(expected) is not type(got) else None if expected == got else "value"
     if isinstance(got, Tensor | np.ndarray):
         return "shape"
-    if isinstance(got, bool) or not isinstance(got, int | float):
+    if isinstance(got, bool) or not isinstance(got, int | float) or not isinstance(expected, int | float):
         return "type"
     if math.isnan(expected) or math.isnan(got):
         return None if math.isnan(expected) and math.isnan(got) else "value"
+    if isinstance(expected, int):
+        return None if abs(expected - got) <= 1e-6 else "value"
     return None if math.isclose(expected, got, rel_tol=relative, abs_tol=absolute) else "value"
 
 
-def _plain(value: Any) -> Any:
+def single(value: Any) -> Any:
     """A single number out of PyTorch or NumPy as Python's own; anything else unchanged."""
-    single = isinstance(value, np.generic) or (isinstance(value, Tensor | np.ndarray) and value.ndim == 0)
-    return value.item() if single else value
+    alone = isinstance(value, np.generic) or (isinstance(value, Tensor | np.ndarray) and value.ndim == 0)
+    return value.item() if alone else value
 
 
 def same(one: Any, other: Any, *, relative: float, absolute: float) -> bool:
     """Equal but for the dtype."""
-    return difference(one, other, relative=relative, absolute=absolute) in (None, "dtype")
+    found = difference(one, other, relative=relative, absolute=absolute)
+    return found is None or found.kind == "dtype"
+
+
+def alike_in_kind(one: Any, other: Any) -> bool:
+    """Whether two results are of the same kind, part by part, whatever is in them: both networks, both numbers."""
+    if isinstance(one, tuple | list) and isinstance(other, tuple | list):
+        return len(one) == len(other) and all(map(alike_in_kind, one, other))
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return set(one) == set(other) and all(alike_in_kind(one[key], other[key]) for key in one)
+    kinds = (nn.Module, torch.optim.Optimizer, Tensor, int | float, str)
+    return any(isinstance(one, kind) and isinstance(other, kind) for kind in kinds) or type(one) is type(other)
+
+
+def has_network(value: Any) -> bool:
+    return any(isinstance(part, nn.Module) for part in (value if isinstance(value, tuple | list) else [value]))
 
 
 def snapshot(value: Any) -> Any:
@@ -90,40 +129,12 @@ def snapshot(value: Any) -> Any:
     return value.copy() if isinstance(value, np.ndarray) else None if isinstance(value, nn.Module) else value
 
 
-def describe(value: Any) -> str:
-    """A value in a line, at four digits, with shape and dtype where it has them."""
-    if isinstance(value, Tensor):
-        kind = str(value.dtype).removeprefix("torch.")
-        return f"{numbers(value)} (shape {tuple(value.shape)}, {kind})" if value.ndim else f"{numbers(value)} ({kind})"
-    return numbers(value)
-
-
-def numbers(value: Any) -> str:
-    """A value's numbers alone, at four digits, the rest of a long one cut."""
-    if isinstance(value, Tensor | np.ndarray):
-        if value.size > SHOWN_NUMBERS if isinstance(value, np.ndarray) else value.numel() > SHOWN_NUMBERS:
-            return f"numbers in the shape {tuple(value.shape)}"
-        return numbers(value.tolist())
-    if isinstance(value, float):
-        return "0" if abs(value) < 1e-12 else f"{value:.4g}"
-    if isinstance(value, Mapping):
-        return "{" + _cut([f"{key}: {numbers(part)}" for key, part in value.items()]) + "}"
-    if isinstance(value, tuple | list):
-        return "[" + _cut([numbers(part) for part in value]) + "]"
-    if value is None or isinstance(value, bool | int):
-        return str(value)
-    return repr(value) if isinstance(value, str) else f"a {type(value).__name__}"
-
-
-def _cut(parts: list[str]) -> str:
-    more = [f"… {len(parts) - SHOWN_NUMBERS} more"] if len(parts) > SHOWN_NUMBERS else []
-    return ", ".join(parts[:SHOWN_NUMBERS] + more)
-
-
 def size(value: Any) -> int:
     """How many numbers a reader would have to look at."""
-    if isinstance(value, Tensor):
-        return value.numel()
+    if isinstance(value, Tensor | np.ndarray):
+        return value.numel() if isinstance(value, Tensor) else value.size
+    if isinstance(value, nn.Module):
+        return sum(parameter.numel() for parameter in value.parameters())
     if isinstance(value, Mapping):
         return sum(size(part) for part in value.values())
     return sum(size(part) for part in value) if isinstance(value, tuple | list) else 1

@@ -29,10 +29,19 @@ def refusal(why: str, *arguments: Any, **keywords: Any) -> Case:
     return Case(arguments, keywords, why)
 
 
-def draw(*shape: int, seed: int = 0, spread: float = 3.0) -> Tensor:
-    """The same normal random numbers each time, float64."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * spread
+def draw(*shape: int, seed: int | torch.Generator = 0, spread: float = 3.0) -> Tensor:
+    """Normal random numbers, float64: the same each time from a number, the next ones from a generator."""
+    generator = torch.Generator().manual_seed(seed) if isinstance(seed, int) else seed
+    return torch.randn(*shape, generator=generator, dtype=torch.float64) * spread
 
+
+def integer(generator: torch.Generator, low: int, high: int) -> int:
+    """A random integer from ``low`` to ``high``, both included."""
+    return int(torch.randint(low, high + 1, (), generator=generator))
+
+
+DRAWN = 12
+"""how many drawn cases stand beside the fixed ones"""
 
 SHAPES = "shapes that differ: {} and {}"
 """why a pair of tensors is refused"""
@@ -73,6 +82,8 @@ class Exercise:
     shows: str
     """what a right answer has shown, one sentence"""
     derivation: str
+    drawn: Callable[[torch.Generator], Case] | None = None
+    """one random case: ``lambda g: case(draw(4, integer(g, 2, 5), seed=g))``; a dozen are tried after the fixed ones"""
     gradients: tuple[int, ...] = ()
     """places of the tensor arguments for which gradients are compared"""
     forbidden: tuple[str, ...] = ()
@@ -84,6 +95,11 @@ class Exercise:
     relative: float = 1e-5
     absolute: float = 1e-8
     points: int = 1
+
+    def tried(self, seed: int = 0) -> list[Case]:
+        """The fixed cases and a dozen drawn from ``seed``: fresh values each time, the same for the same seed."""
+        generator = torch.Generator().manual_seed(seed)
+        return self.cases() + [self.drawn(generator) for _ in range(DRAWN if self.drawn else 0) if self.drawn]
 
     @property
     def notebook(self) -> str:

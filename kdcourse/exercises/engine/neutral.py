@@ -66,13 +66,18 @@ def untouched() -> Iterator[None]:
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(devices, device_type="cuda"), _figures_as_they_were():
         try:
-            torch.default_generator.manual_seed(0)
-            np.random.seed(0)
-            random.seed(0)
+            draw_anew(0)
             yield
         finally:
             random.setstate(python)
             np.random.set_state(numpy)
+
+
+def draw_anew(seed: int) -> None:
+    """Start PyTorch's, NumPy's and Python's random numbers at ``seed``; a GPU's are left alone."""
+    torch.default_generator.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
 
 
 @contextmanager

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .comparing import difference, numbers, same, snapshot
+from .comparing import Difference, difference, snapshot
 from .core import Answer, Case, Exercise
-from .neutral import neutral
+from .neutral import draw_anew, neutral
 
 SHOWN_LINES, SHOWN_CHARACTERS = 8, 100
 
@@ -38,6 +38,8 @@ class Outcome:
 
     value: Any = None
     observed: Any = None
+    unusable: Exception | None = None
+    """what was raised when the result was tried out"""
     gradients: tuple[Tensor | None, ...] = ()
     has_graph: bool = False
     error: BaseException | None = None
@@ -67,8 +69,11 @@ class Prints(io.TextIOBase):
 
 
 @neutral()
-def run(exercise: Exercise, function: Answer, case: Case, *, limit: float) -> Outcome:
-    """Call ``function`` on ``case``, on leaves that ask for a gradient where the exercise compares one."""
+def run(exercise: Exercise, function: Answer, case: Case, *, limit: float | None, seed: int = 0) -> Outcome:
+    """Call ``function`` on ``case``, on leaves that ask for a gradient where the exercise compares one.
+
+    PyTorch's, NumPy's and Python's random numbers start at ``seed``. Without a limit the call may take its time.
+    """
     arguments, leaves = list(case.arguments), []
     for place in exercise.gradients:
         leaves.append(arguments[place].detach().clone().requires_grad_())
@@ -76,6 +81,7 @@ def run(exercise: Exercise, function: Answer, case: Case, *, limit: float) -> Ou
     before = snapshot([*arguments, *case.keywords.values()])
     outcome = Outcome()
     prints = Prints()
+    draw_anew(seed)
     try:
         with redirect_stdout(prints):
             outcome.value = within(limit, lambda: function(*arguments, **case.keywords))
@@ -108,27 +114,31 @@ def _observe(exercise: Exercise, case: Case, outcome: Outcome, leaves: list[Tens
                 outcome.error = error
     try:
         outcome.observed = exercise.observe(value, case)
-    except Exception:  # a result of another kind than the exercise asks for
-        simple = value is None or isinstance(value, int | float | str | Tensor)
-        outcome.observed = value if simple else numbers(value)
+    except Exception as error:  # a result of another kind than the exercise asks for, or one that does not work
+        outcome.observed, outcome.unusable = value, error
 
 
 def gradients_differ(exercise: Exercise, expected: Outcome, got: Outcome) -> bool:
     """Whether the gradients differ; none and zero are the same."""
-    count = len(exercise.gradients)
-    pairs = zip(expected.gradients or (None,) * count, got.gradients or (None,) * count, strict=True)
-    tolerance = {"relative": exercise.relative, "absolute": exercise.absolute}
-    for one, other in pairs:
-        some = one if one is not None else other
-        if some is not None:
-            zero = torch.zeros_like(some)
-            if not same(zero if one is None else one, zero if other is None else other, **tolerance):
-                return True
-    return False
+    return any(gradient_differences(exercise, expected, got))
 
 
-def within(seconds: float, call: Callable[[], Any]) -> Any:
+def gradient_differences(exercise: Exercise, expected: Outcome, got: Outcome) -> list[Difference | None]:
+    """Of each gradient that is compared the first entry that differs; none counts as zero."""
+    none = (None,) * len(exercise.gradients)
+    found: list[Difference | None] = []
+    for pair in zip(expected.gradients or none, got.gradients or none, strict=True):
+        some = next((side for side in pair if side is not None), None)
+        sides = [some if some is None else torch.zeros_like(some) if side is None else side for side in pair]
+        entry = difference(*sides, relative=exercise.relative, absolute=exercise.absolute)
+        found.append(entry if entry and entry.kind != "dtype" else None)
+    return found
+
+
+def within(seconds: float | None, call: Callable[[], Any]) -> Any:
     """``call()``, or `OutOfTime` after ``seconds``: by a timer signal in the main thread, else in a helper thread."""
+    if seconds is None:
+        return call()
     if hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread():
         return _by_signal(seconds, call)
     return _by_thread(seconds, call)

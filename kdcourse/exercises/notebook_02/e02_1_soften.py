@@ -60,7 +60,7 @@ EXERCISE = Exercise(
     question=(
         "Write `my_soften(logits, temperature)`: the probabilities softmax(z / T) over the last dimension, "
         "for logits of "
-        "any shape (…, C). It must not overflow, whatever the logits are."
+        "any shape (…, C). It must not overflow, whatever the logits are, and let the gradient through."
     ),
     skeleton='def my_soften(logits, temperature):\n    """softmax(logits / temperature), classes last."""\n    ...',
     reference=soften,

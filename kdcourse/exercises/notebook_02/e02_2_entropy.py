@@ -60,7 +60,7 @@ EXERCISE = Exercise(
     title="the entropy of a soft target",
     question=(
         "Write `my_entropy(logits, *, temperature=1.0)`: H = -Σ p ln p in nats, with p = softmax(z / T) over the last "
-        "dimension. Logits (…, C) give entropies (…). A network that is quite sure has the entropy 0."
+        "dimension. Logits (…, C) give a tensor of entropies (…). A network that is quite sure has the entropy 0."
     ),
     skeleton=(
         "def my_entropy(logits, *, temperature=1.0):\n"

@@ -55,8 +55,7 @@ EXERCISE = Exercise(
     title="how fast entropy rises",
     question=(
         "Write `my_entropy_slope(logits, temperature)`: dH/dT of the softened probabilities, for logits (…, "
-        "C) a result "
-        "(…). Use the formula that the section has derived."
+        "C) a tensor (…). Use the formula that the section has derived."
     ),
     skeleton='def my_entropy_slope(logits, temperature):\n    """dH/dT of softmax(logits / temperature)."""\n    ...',
     reference=entropy_slope,

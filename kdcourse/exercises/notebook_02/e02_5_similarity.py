@@ -53,7 +53,7 @@ EXERCISE = Exercise(
     id="02.5",
     title="which classes are alike",
     question=(
-        "Write `my_class_similarity(teacher_logits, labels, temperature)`: a table (C, C). Row k is the mean of the "
+        "Write `my_class_similarity(teacher_logits, labels, temperature)`: a tensor (C, C). Row k is the mean of the "
         "teacher's softened probabilities over the images whose *label* is k. Every class occurs."
     ),
     skeleton=(

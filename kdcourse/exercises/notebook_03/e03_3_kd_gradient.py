@@ -63,8 +63,7 @@ EXERCISE = Exercise(
     title="its gradient, by hand",
     question=(
         "Write `my_kd_gradient(student_logits, teacher_logits, *, temperature)`: the gradient of the loss of "
-        "exercise 03.2 "
-        f"with respect to the student's logits (N, C), as a formula. {REFUSES_SHAPES}"
+        f"exercise 03.2 with respect to the student's logits (N, C): a tensor, by a formula. {REFUSES_SHAPES}"
     ),
     skeleton=(
         "def my_kd_gradient(student_logits, teacher_logits, *, temperature):\n"

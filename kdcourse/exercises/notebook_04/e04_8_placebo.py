@@ -70,9 +70,9 @@ EXERCISE = Exercise(
     title="a placebo",
     question=(
         "To see whether soft targets must fit *their* image, give each image the teacher's logits of another image of "
-        "the same *label*. Write `my_placebo(teacher_logits, labels)`: row k gets the logits of the next "
-        "row with its "
-        "label; the last row of a label gets those of the first. Leave `teacher_logits` as they are."
+        "the same *label*. Write `my_placebo(teacher_logits, labels)`: a tensor whose row k holds the logits of "
+        "the next row with its label; the last row of a label gets those of the first. Leave `teacher_logits` as they "
+        "are."
     ),
     skeleton=(
         "def my_placebo(teacher_logits, labels):\n"

@@ -34,6 +34,7 @@ def batches_seen(net: Any) -> int:
 
 
 SOFT_LINES = "the mean over the examples of T² · KL(p_t ‖ p_s), for logits (N, C)"
+GRADIENT_TOO = "The gradient with respect to the student is compared as well."
 
 
 def small_pairs() -> list[tuple[Tensor, Tensor]]:

@@ -4,7 +4,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..engine.core import Exercise, Misconception
-from .common import SOFT_LINES, soft_cases, soft_loss, soft_loss_by_definition, soft_loss_log_target, softened
+from .common import (
+    GRADIENT_TOO,
+    SOFT_LINES,
+    soft_cases,
+    soft_loss,
+    soft_loss_by_definition,
+    soft_loss_log_target,
+    softened,
+)
 
 
 def default_reduction(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
@@ -27,7 +35,9 @@ def mended_but_no_t_squared(s: Tensor, t: Tensor, *, temperature: float) -> Tens
 EXERCISE = Exercise(
     id="10.01",
     title="a loss that pales with every class",
-    question=f"Mend `case_1` as `mended_1(student_logits, teacher_logits, *, temperature)`: {SOFT_LINES}.",
+    question=(
+        f"Mend `case_1` as `mended_1(student_logits, teacher_logits, *, temperature)`: {SOFT_LINES}. {GRADIENT_TOO}"
+    ),
     skeleton=(
         "def mended_1(student_logits, teacher_logits, *, temperature):\n"
         '    """T² · KL(p_t ‖ p_s), the mean over examples."""\n    ...'

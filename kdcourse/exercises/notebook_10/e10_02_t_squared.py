@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..engine.core import Case, Exercise, Misconception, case
-from .common import small_pairs, soft_loss, soft_loss_by_definition, softened
+from .common import GRADIENT_TOO, small_pairs, soft_loss, soft_loss_by_definition, softened
 
 
 def mixed_loss(
@@ -62,7 +62,10 @@ MIXED = "(1 - alpha) × cross-entropy + alpha × T² · KL(p_t ‖ p_s)"
 EXERCISE = Exercise(
     id="10.02",
     title="a teacher that fades as it warms",
-    question=f"Mend `case_2` as `mended_2(student_logits, teacher_logits, labels, *, temperature, alpha)`: {MIXED}.",
+    question=(
+        "Mend `case_2` as `mended_2(student_logits, teacher_logits, labels, *, temperature, alpha)`: "
+        f"{MIXED}. {GRADIENT_TOO}"
+    ),
     skeleton=(
         "def mended_2(student_logits, teacher_logits, labels, *, temperature, alpha):\n"
         '    """(1 - alpha) · cross-entropy + alpha · the soft loss."""\n    ...'

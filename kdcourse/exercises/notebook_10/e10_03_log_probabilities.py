@@ -4,7 +4,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..engine.core import Exercise, Misconception
-from .common import SOFT_LINES, soft_cases, soft_loss, soft_loss_by_definition, soft_loss_log_target, softened
+from .common import (
+    GRADIENT_TOO,
+    SOFT_LINES,
+    soft_cases,
+    soft_loss,
+    soft_loss_by_definition,
+    soft_loss_log_target,
+    softened,
+)
 
 
 def probabilities_for_logarithms(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
@@ -28,7 +36,9 @@ def arguments_swapped(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
 EXERCISE = Exercise(
     id="10.03",
     title="a divergence below zero",
-    question=f"Mend `case_3` as `mended_3(student_logits, teacher_logits, *, temperature)`: {SOFT_LINES}.",
+    question=(
+        f"Mend `case_3` as `mended_3(student_logits, teacher_logits, *, temperature)`: {SOFT_LINES}. {GRADIENT_TOO}"
+    ),
     skeleton=(
         "def mended_3(student_logits, teacher_logits, *, temperature):\n"
         '    """T² · KL(p_t ‖ p_s), the mean over examples."""\n    ...'

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..engine.core import Exercise, Misconception
-from .common import soft_loss, softened
+from .common import GRADIENT_TOO, soft_loss, softened
 from .e10_02_t_squared import MIXED, mixed_by_steps, mixed_by_targets, mixed_cases, mixed_loss
 
 
@@ -33,7 +33,10 @@ def roles_swapped(s: Tensor, t: Tensor, labels: Tensor, *, temperature: float, a
 EXERCISE = Exercise(
     id="10.04",
     title="a student that does not move",
-    question=f"Mend `case_4` as `mended_4(student_logits, teacher_logits, labels, *, temperature, alpha)`: {MIXED}.",
+    question=(
+        "Mend `case_4` as `mended_4(student_logits, teacher_logits, labels, *, temperature, alpha)`: "
+        f"{MIXED}. {GRADIENT_TOO}"
+    ),
     skeleton=(
         "def mended_4(student_logits, teacher_logits, labels, *, temperature, alpha):\n"
         '    """(1 - alpha) · cross-entropy + alpha · the soft loss."""\n    ...'

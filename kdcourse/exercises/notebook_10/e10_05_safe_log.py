@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ..engine.core import Case, Exercise, Misconception, case
-from .common import SOFT_LINES, soft_loss, soft_loss_by_definition, soft_loss_log_target, softened
+from .common import GRADIENT_TOO, SOFT_LINES, soft_loss, soft_loss_by_definition, soft_loss_log_target, softened
 
 
 def log_of_softmax_loss(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
@@ -42,7 +42,10 @@ def safe_cases() -> list[Case]:
 EXERCISE = Exercise(
     id="10.05",
     title="a loss that is no number",
-    question=f"Mend `case_5` as `mended_5(student_logits, teacher_logits, *, temperature)`: {SOFT_LINES}, finite.",
+    question=(
+        "Mend `case_5` as `mended_5(student_logits, teacher_logits, *, temperature)`: "
+        f"{SOFT_LINES}, finite. {GRADIENT_TOO}"
+    ),
     skeleton=(
         "def mended_5(student_logits, teacher_logits, *, temperature):\n"
         '    """T² · KL(p_t ‖ p_s), finite however sure the two are."""\n    ...'
