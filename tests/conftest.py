@@ -1,9 +1,20 @@
-"""At the end of a run: how much of each notebook nbval compares, and what became of the mutants of each exercise."""
+"""A progress file for a test; at the end of a run how much of each notebook nbval compares, and the mutants' table."""
 
 import nbformat
+import pytest
 from test_notebooks import NOTEBOOKS, code_cells, compared
 
 import kdcourse  # noqa: F401 (before any onnxruntime, whose telemetry it switches off)
+
+
+@pytest.fixture
+def own_progress(tmp_path, monkeypatch):
+    """A progress file of the test's own, ungraded, no hint given yet."""
+    monkeypatch.setenv("KDCOURSE_PROGRESS", str(tmp_path / "progress.json"))
+    monkeypatch.delenv("NBGRADER_EXECUTION", raising=False)
+    monkeypatch.delenv("KDCOURSE_GRADING", raising=False)
+    monkeypatch.setattr("kdcourse.exercises._hints_given", {})
+    return tmp_path / "progress.json"
 
 
 def pytest_terminal_summary(terminalreporter):

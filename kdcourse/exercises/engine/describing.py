@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from .comparing import Difference, single
+from .comparing import Difference, single, size
 
 SHOWN_NUMBERS = 12
 KINDS = {list: "a list", tuple: "a tuple", dict: "a dict", set: "a set", str: "a text", int: "an integer",
@@ -26,7 +25,7 @@ def describe(value: Any, digits: int = 4) -> str:
 def numbers(value: Any, digits: int = 4) -> str:
     """A value's numbers alone, the rest of a long one cut."""
     if isinstance(value, Tensor | np.ndarray):
-        if value.size > SHOWN_NUMBERS if isinstance(value, np.ndarray) else value.numel() > SHOWN_NUMBERS:
+        if size(value) > SHOWN_NUMBERS or (isinstance(value, Tensor) and value.is_meta):
             return f"numbers in the shape {tuple(value.shape)}"
         return numbers(value.tolist(), digits)
     if isinstance(value, np.generic):
@@ -50,7 +49,8 @@ def _cut(parts: list[str]) -> str:
 def kind_of(value: Any) -> str:
     """What a value is, with its article: "a list", "a tensor of float32"."""
     if isinstance(value, Tensor):
-        return f"a tensor of {str(value.dtype).removeprefix('torch.')}"
+        where = "" if value.device.type == "cpu" else f" on {value.device.type}"
+        return f"a tensor of {str(value.dtype).removeprefix('torch.')}{where}"
     if isinstance(value, BaseException):
         return f"{type(value).__name__} as a value: an error is raised, not returned"
     return KINDS.get(type(value), f"a {type(value).__name__}")
@@ -62,14 +62,12 @@ def what_differs(found: Difference) -> str:
     if found.kind == "type":
         return f"your function returns the wrong type{where}: {kind_of(found.got)}, not {kind_of(found.expected)}"
     if found.kind == "length":
-        wrong = f"{len(found.got)} entries where {len(found.expected)} are right"
-        return f"your function returns the wrong number of entries{where}: {wrong}"
+        return f"your function returns the wrong number of entries{where}: {len(found.got)}, not {len(found.expected)}"
     if found.kind == "keys":
         missing, more = set(found.expected) - set(found.got), set(found.got) - set(found.expected)
-        parts = [
-            f"{word} {', '.join(sorted(map(str, keys)))}" for word, keys in (("no", missing), ("but", more)) if keys
-        ]
-        return f"your function returns other keys{where}: {', '.join(parts)}"
+        parts = [f"{word}: {', '.join(sorted(map(str, keys)))}"
+                 for word, keys in (("missing", missing), ("not asked for", more)) if keys]  # fmt: skip
+        return f"your function returns other keys{where} ({'; '.join(parts)})"
     if found.kind == "shape":
         shapes = [tuple(np.shape(side)) for side in (found.got, found.expected)]
         return f"your function returns the wrong shape{where}: {shapes[0]}, not {shapes[1] or 'a single number'}"
@@ -80,8 +78,7 @@ def what_differs(found: Difference) -> str:
 
 def _wrong_dtype(found: Difference, where: str) -> str:
     got, expected = (str(side.dtype).removeprefix("torch.") for side in (found.got, found.expected))
-    both = torch.is_floating_point(found.got) and torch.is_floating_point(found.expected)
-    why = ": something on the way changed the precision" if both else ""
+    why = ": something on the way changed the precision" if "float" in got and "float" in expected else ""
     return f"the value is right{where}, but its dtype is {got}, and {expected} is asked for{why}"
 
 
