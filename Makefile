@@ -6,10 +6,13 @@ READY := $(VENV)/.ready
 NOTEBOOKS := $(wildcard notebooks/[0-9]*.ipynb)
 # two threads a worker would make torch five times slower
 ONE_THREAD := OMP_NUM_THREADS=1
-PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -n auto --dist loadfile --nbval --nbval-current-env \
-	--nbval-cell-timeout=300 --nbval-sanitize-with=tests/sanitize.cfg
+PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest $(if $(REPORT),--junitxml=$(REPORT))
+PARALLEL := -n auto --dist loadfile
+NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with=tests/sanitize.cfg
+# these have targets of their own, which install what they need
+WITHOUT_EXTRAS := --ignore=tests/test_classroom.py --ignore=tests/browser
 
-.PHONY: lab test slow check notebooks results requirements bench release classroom browser site clean
+.PHONY: lab test quick slow versions check notebooks results requirements bench release classroom browser site clean
 
 $(READY): requirements.txt pyproject.toml .ci/setup
 	@sh .ci/setup "$(PYTHON)" "$(VENV)"
@@ -19,10 +22,18 @@ lab: $(READY)
 	@$(BIN)/python -m kdcourse lab $(LAB)
 
 test: $(READY)
-	$(PYTEST) -m "not slow"
+	$(PYTEST) $(PARALLEL) $(NBVAL) $(WITHOUT_EXTRAS) -m "not slow"
+
+# without the notebooks
+quick: $(READY)
+	$(PYTEST) $(PARALLEL) $(WITHOUT_EXTRAS) -m "not slow" tests
 
 slow: $(READY)
-	$(PYTEST) -m slow tests
+	$(PYTEST) $(PARALLEL) -m slow tests
+
+# every Python of this machine; the package alone with the oldest and the newest torch
+versions:
+	@$(PYTHON) .ci/versions.py
 
 check: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -48,7 +59,7 @@ release: $(VENV)/.classroom
 	@$(BIN)/python notebooks/release.py $(or $(TO),build/class)
 
 classroom: $(VENV)/.classroom
-	$(ONE_THREAD) $(BIN)/python -m pytest tests/test_classroom.py
+	$(PYTEST) tests/test_classroom.py
 
 $(VENV)/.browser: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt --editable '.[browser]'
@@ -56,7 +67,7 @@ $(VENV)/.browser: $(READY)
 
 # one process, so that each notebook runs once
 browser: $(VENV)/.browser
-	KDCOURSE_BROWSER=1 $(ONE_THREAD) $(BIN)/python -m pytest tests/browser
+	KDCOURSE_BROWSER=1 $(PYTEST) tests/browser
 
 $(VENV)/.site: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt --editable '.[site]'

@@ -22,6 +22,9 @@ PORT = re.compile(r"sin6?_port=htons\((\d+)\)")
 ADDRESS = re.compile(r'inet_(?:addr\(|pton\(AF_INET6, )"([^"]+)"')
 OPENED = re.compile(r'(?:open|openat|creat)\((?:[^,"]*<([^>]*)>, )?"((?:[^"\\]|\\.)*)".* = \d+(?:<|$)')
 
+# what Jupyter, IPython and Matplotlib keep of their own in a home: settings, history, a list of fonts
+TOOLS_OWN = re.compile(r"\.(ipython|jupyter|cache/matplotlib|config/matplotlib|local/share/jupyter)/")
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -94,3 +97,8 @@ def written(lines: list[str]) -> set[str]:
 
 def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+
+
+def strange(home: set[str]) -> set[str]:
+    """What in a home is of none of the course's tools."""
+    return {path for path in home if not TOOLS_OWN.match(path)}

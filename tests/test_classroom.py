@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from test_notebook_formats import colab, vs_code
 
 from kdcourse.exercises import exercises
 
@@ -36,11 +38,6 @@ ENDLESS_FUNCTION = (
 )
 
 
-def write_notebook(notebook, path):
-    path.parent.mkdir(parents=True)
-    nbformat.write(notebook, path)
-
-
 @pytest.fixture(scope="module")
 def course(tmp_path_factory):
     folder = tmp_path_factory.mktemp("class") / "course"
@@ -60,8 +57,11 @@ def cell(notebook, name):
     return next(part for part in notebook.cells if part.metadata.get("nbgrader", {}).get("grade_id") == name)
 
 
-def submit(course, student, notebook):
-    write_notebook(notebook, course / "submitted" / student / ASSIGNMENT / NOTEBOOK.name)
+def submit(course, student, notebook, saved_as=lambda notebook: None):
+    path = course / "submitted" / student / ASSIGNMENT / NOTEBOOK.name
+    path.parent.mkdir(parents=True)
+    saved_as(notebook)
+    path.write_text(json.dumps(notebook), encoding="utf-8")
 
 
 def solved_notebook(course):
@@ -74,10 +74,10 @@ def solved_notebook(course):
 @pytest.fixture(scope="module")
 def grades(course):
     notebook, _ = solved_notebook(course)
-    submit(course, "ada_all_right", notebook)
+    submit(course, "ada_all_right", notebook, saved_as=vs_code)
     notebook, answers = solved_notebook(course)
     answers["03.2"].source = DEFAULT_REDUCTION
-    submit(course, "ben_one_misconception", notebook)
+    submit(course, "ben_one_misconception", notebook, saved_as=colab)
     notebook, _ = released(course)
     submit(course, "cem_untouched", notebook)
     notebook, answers = solved_notebook(course)

@@ -10,8 +10,6 @@ import pytest
 from fence import ROOT
 
 behind_a_fence = pytest.mark.skipif(bool(fence.missing()), reason=fence.missing() or "-")
-# what the course's tools keep of their own: settings, history, a list of fonts
-TOOLS_OWN = re.compile(r"\.(ipython|jupyter|cache/matplotlib|config/matplotlib|local/share/jupyter)/")
 EXPORTING = [
     "from kdcourse.data import load_mnist\nimages = load_mnist().test.images[:64]",
     "from kdcourse.models import conv_net\nnetwork = conv_net((4, 8, 8), seed=0)",
@@ -112,7 +110,7 @@ def test_a_notebook_that_exports_asks_nobody(tmp_path):
                if "text" in output]  # fmt: skip
     assert {"(64, 10)\n", "fetched: []\n"} <= set(printed)
     assert {path.name for path in place.iterdir()} == {"exporting.ipynb", "float.onnx", "int8.onnx"}
-    assert not {path for path in seen.home if not TOOLS_OWN.match(path)}
+    assert fence.strange(seen.home) == set()
 
 
 @behind_a_fence
@@ -120,7 +118,7 @@ def test_jupyterlab_asks_nobody_also_where_it_lists_extensions(tmp_path):
     (tmp_path / "lab.py").write_text(LAB, encoding="utf-8")
     seen = python(tmp_path, tmp_path / "lab.py")
     assert seen.result.stdout.split() == ["200"] * 4
-    assert not {path for path in seen.home if not TOOLS_OWN.match(path)}
+    assert fence.strange(seen.home) == set()
 
 
 def test_whoever_imports_onnxruntime_has_switched_its_telemetry_off_before():

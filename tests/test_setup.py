@@ -79,6 +79,28 @@ def test_second_run_installs_nothing(tmp_path):
     assert ".ci/setup" not in planned()
 
 
+@needs_make
+def test_files_of_a_new_date_and_the_same_content_install_nothing(tmp_path):
+    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
+    venv = tmp_path / ".venv"
+    (venv / "bin").mkdir(parents=True)
+    content = [(tmp_path / name).read_text(encoding="utf-8") for name in ("requirements.txt", "pyproject.toml")]
+    version = "Python " + ".".join(map(str, sys.version_info[:3]))
+    (venv / "installed").write_text(version + "\n" + "".join(content), encoding="utf-8")
+
+    def make():
+        command = ["make", "--silent", ".venv/.ready", f"PYTHON={sys.executable}"]
+        environment = {**os.environ, "KDCOURSE_FREE_GB": "1"}  # there is no room to install anything
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+
+    assert (make().returncode, make().stdout) == (0, "")
+    (tmp_path / "requirements.txt").write_text("another==1\n", encoding="utf-8")
+    os.utime(tmp_path / "requirements.txt", (time.time() + 5,) * 2)
+    assert "needs 8 GB" in make().stderr
+
+
 def test_pins_name_every_direct_dependency():
     import tomllib
 
@@ -177,7 +199,7 @@ def test_lab_serves_the_first_notebook_and_says_where(tmp_path):
 def test_wheel_works_outside_the_checkout(tmp_path):
     target = tmp_path / "installed"
     source = tmp_path / "source"
-    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".git", ".venv", "data", "notebooks", "tests"))
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".git", ".venv", "build", "data", "notebooks", "tests"))
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run([*install, "--target", str(target), str(source)], check=True, cwd=tmp_path, timeout=120)
     program = (
