@@ -343,7 +343,7 @@ def test_pytorchs_quantized_layers_are_named_as_left_out():
 def test_layers_that_are_not_initialised_are_refused():
     model = nn.Sequential(nn.LazyLinear(4), nn.ReLU(), nn.Linear(4, 3))
     helpers = [
-        pruning.sparsity, qz.fake_quantize_model, qz.share_model, count_parameters,
+        pruning.sparsity, pruning.snapshot, qz.fake_quantize_model, qz.share_model, count_parameters,
         lambda m: count_macs(m, drawn(2, 5)), lambda m: qz.calibrate(m, [drawn(2, 5)]),
         lambda m: pruning.channel_groups(m, drawn(2, 5)),
         lambda m: qz.fold_batchnorm(nn.Sequential(nn.Linear(3, 4), nn.LazyBatchNorm1d())),
@@ -591,11 +591,11 @@ def test_a_batch_norm_after_a_linear_layer_is_folded_for_two_dimensions_alone():
 
 def test_networks_that_cannot_be_traced_are_refused_by_name():
     dynamic = Read(lambda m, x: m.norm(m.conv(x)) if x.sum() > 0 else x)
-    with pytest.raises(ValueError, match="torch.fx cannot trace Read"):
+    with pytest.raises(ValueError, match="torch.fx cannot trace Read, fold its parts one by one"):
         qz.fold_batchnorm(dynamic)
-    with pytest.raises(ValueError, match=r"cannot trace DataParallel \(use the network inside: model.module\)"):
+    with pytest.raises(ValueError, match="cannot trace DataParallel, use the network inside, model.module"):
         qz.fold_batchnorm(nn.DataParallel(convolution()))
-    with pytest.raises(ValueError, match=r"cannot trace OptimizedModule \(use the network inside: model._orig_mod\)"):
+    with pytest.raises(ValueError, match="cannot trace OptimizedModule, use the network inside, model._orig_mod"):
         qz.fold_batchnorm(torch.compile(convolution(), backend="eager"))
     # a part without a batch norm needs no tracing
     model = seen(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.Sequential(nn.ReLU()), Dynamic()))
@@ -894,6 +894,8 @@ def test_calibrate_sees_through_masks_quantizers_and_norms():
     assert found.keys() == {"0", "4"}
     assert found["4"].outputs == qz.min_max_range([model(inputs)])
     assert qz.calibrate(qz.fake_quantize_model(model, weight_bits=8), [inputs]).keys() == {"0", "4"}
+    with pytest.raises(ValueError, match="rounds its activations already: calibrate the plain one, or bake"):
+        qz.calibrate(qz.fake_quantize_model(model, activation_bits=8, ranges=found), [inputs])
 
 
 @pytest.mark.parametrize("method", [
@@ -1001,6 +1003,10 @@ def test_integer_networks_refuse_what_they_would_lose():
     ]:
         with pytest.raises(ValueError, match=message):
             qz.integer_network(rounded_with(model, inputs))
+    half = rounded_with(with_relu_twice(), inputs).bfloat16()
+    with pytest.raises(ValueError, match=r"layer '0' is torch.bfloat16: call integer_network\(model.float\(\)\)"):
+        qz.integer_network(half)
+    qz.integer_network(half.float())
     model, inputs = network("1-d and transposed")
     for layers, given in ((nn.Sequential(model.conv), inputs), (nn.Sequential(model.up), drawn(2, 4, 7))):
         with pytest.raises(ValueError, match="layer '0', Conv.*1d, has no integer counterpart"):

@@ -10,11 +10,12 @@ from .weights import hooked
 HOOKS = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
 
 
-def trace(model: nn.Module, *, defaults: bool = False) -> fx.GraphModule:
+def trace(model: nn.Module, *, instead: str, defaults: bool = False) -> fx.GraphModule:
     """The calls of ``model`` in its present mode; with ``defaults``, where its arguments have their default values.
 
     A module of `torch.nn` other than ``nn.Sequential`` is one call, as is one with hooks. ``model`` is left as it was,
-    and shares its layers with the result. Raises ``ValueError`` where the calls depend on the values of tensors.
+    and shares its layers with the result. Raises ``ValueError`` where the calls depend on the values of tensors, and
+    says what to do ``instead``.
     """
     before = set(vars(model))
     try:
@@ -22,8 +23,8 @@ def trace(model: nn.Module, *, defaults: bool = False) -> fx.GraphModule:
         return fx.GraphModule(model, _Tracer().trace(model, given))
     except Exception as error:  # the model's own code runs here, so anything may come
         wrapped = [name for name in ("module", "_orig_mod") if isinstance(getattr(model, name, None), nn.Module)]
-        hint = f" (use the network inside: model.{wrapped[0]})" if wrapped else ""
-        raise ValueError(f"torch.fx cannot trace {type(model).__name__}{hint}: {error}") from error
+        instead = f"use the network inside, model.{wrapped[0]}" if wrapped else instead
+        raise ValueError(f"torch.fx cannot trace {type(model).__name__}, {instead}: {error}") from error
     finally:
         for name in vars(model).keys() - before:
             delattr(model, name)  # fx keeps constants on the model

@@ -106,7 +106,7 @@ def _trace(model: nn.Module, example: Example) -> tuple[fx.GraphModule, dict[fx.
     for name, module in model.named_modules():
         if foreign_hooks(module):
             raise ValueError(f"{name or 'the model'!r} has hooks, which may change channels: remove them first")
-    graph = trace(model)
+    graph = trace(model, instead="use torch-pruning for it")
     interpreter = _Shapes(graph)
     try:
         with torch.no_grad():

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from .._base.parametrizing import add_step, drop_mask
-from .._base.weights import Masked, Place, all_places, maskable, owners
+from .._base.weights import Masked, Place, all_places, check_initialised, maskable, owners
 from ._layers import check_not_emptied, places
 
 
@@ -115,6 +115,7 @@ def _masked_places(model: nn.Module) -> dict[str, tuple[Place, Masked]]:
 
 def _plain_state(model: nn.Module) -> dict[str, tuple[Tensor, Tensor | None]]:
     """The live tensors of the state dict under the keys that they have without masks, each with its mask."""
+    check_initialised(model)
     masked = _masked_prefixes(model)
     plain: dict[str, tuple[Tensor, Tensor | None]] = {}
     for key, value in model.state_dict().items():

@@ -10,6 +10,7 @@ from torch import fx, nn
 
 from .._base.tracing import default_arguments, foreign_hooks, is_plain, trace
 
+INSTEAD = "fold its parts one by one"
 Neighbours = dict[nn.Module, set[nn.Module | None]]
 
 
@@ -43,10 +44,10 @@ class Calls:
             for module in line:
                 self._note_inside(module)
             return
-        self._note_graph(model, trace(model, defaults=True))
+        self._note_graph(model, trace(model, instead=INSTEAD, defaults=True))
         if default_arguments(model):
             with contextlib.suppress(ValueError):  # the calls with other arguments
-                self._note_graph(model, trace(model))
+                self._note_graph(model, trace(model, instead=INSTEAD))
 
     def _note_graph(self, model: nn.Module, graph: fx.GraphModule) -> None:
         def called(node: Any) -> nn.Module | None:

@@ -138,11 +138,14 @@ def calibrate(model: nn.Module, batches: Iterable[Inputs], *, method: Method = m
     of them by name. `min_max_range` and `moving_average_range` keep two numbers a batch; other methods need all
     activations of these layers in memory until the end, for which a few hundred images are enough. Half-precision
     activations are looked at in float32. Modes are restored and hooks removed, also after an error. Raises
-    ``ValueError`` for a model without such layers, no batches, and NaN, infinity or nothing in an activation.
+    ``ValueError`` for a model without such layers or whose activations are rounded already, no batches, and NaN,
+    infinity or nothing in an activation.
     """
     layers = called_layers(model, matrices(model))
     if not layers:
         raise ValueError("the model has no nn.Linear or nn.Conv2d, whose activations could be rounded")
+    if any("input_quantizer" in layer._modules for layer in layers.values()):
+        raise ValueError("the model rounds its activations already: calibrate the plain one, or bake() it first")
     covered = [Place(layer, "weight") for layer in layers.values()]
     warn_left_out(model, covered, "only the activations of linear and convolution layers are rounded")
     given: dict[str, list[Tensor]] = {}

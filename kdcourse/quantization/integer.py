@@ -16,6 +16,7 @@ from .._base.weights import kind_of
 from .affine import QuantParams, dequantize, quantize
 from .qat import ActivationQuantizer, weight_quantizer
 
+OTHERWISE = "quantize an exported file, kdcourse.export.quantize_static()"
 INT32 = torch.iinfo(torch.int32)
 
 
@@ -91,8 +92,7 @@ def integer_network(model: nn.Module) -> IntegerNetwork:
     """
     if not is_plain(model, nn.Sequential, nn.Linear, nn.Conv2d):
         raise ValueError(
-            f"a {kind_of(model)} may do anything with its layers: make an nn.Sequential of them, or quantize an "
-            "exported file with kdcourse.export.quantize_static()"
+            f"a {kind_of(model)} may do anything with its layers: make an nn.Sequential of them, or {OTHERWISE}"
         )
     layers: list[IntegerLayer] = []
     flatten = False
@@ -110,7 +110,9 @@ def integer_network(model: nn.Module) -> IntegerNetwork:
         elif is_plain(module, nn.Flatten) and (module.start_dim, module.end_dim) == (1, -1):
             flatten = True
         elif not is_plain(module, nn.Dropout, nn.Identity):
-            hint = ": fold_batchnorm() first" if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) else ""
+            hint = (
+                ": fold_batchnorm() first" if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) else f": {OTHERWISE}"
+            )
             raise ValueError(f"layer {name!r}, {kind_of(module)}, has no integer counterpart here{hint}")
     if not layers or flatten:
         raise ValueError("the model must end with a linear or convolution layer, or with a ReLU after one")
@@ -229,6 +231,8 @@ def _as_integers(name: str, layer: nn.Linear | nn.Conv2d, flatten: bool) -> Inte
     arriving, leaving = (getattr(layer, f"{end}_quantizer", None) for end in ("input", "output"))
     if quantizer is None or not isinstance(arriving, ActivationQuantizer):
         raise ValueError(f"layer {name!r} has real weights or inputs: fake_quantize_model(…, activation_bits=8) first")
+    if layer.weight.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"layer {name!r} is {layer.weight.dtype}: call integer_network(model.float())")
     stride, padding = (1, 1), (0, 0)
     if isinstance(layer, nn.Conv2d):
         stride, padding = _geometry(name, layer)
