@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ._base.extras import needed
-from ._base.files import replacing
+from ._base.files import write_whole
 from .training import frozen
 
 StrPath = str | os.PathLike[str]
@@ -52,8 +52,7 @@ def to_onnx(model: nn.Module, path: StrPath, example: Tensor, *, opset: int = 20
         for part in (exported.graph, *exported.graph.node, *exported.graph.value_info, *exported.graph.input):
             part.ClearField("metadata_props")  # where in which source file each operator came from
         onnx.checker.check_model(exported, full_check=True)
-    with replacing(path) as temporary:
-        temporary.write_bytes(exported.SerializeToString())
+    write_whole(path, exported.SerializeToString())
 
 
 def quantize_static(
@@ -90,8 +89,7 @@ def quantize_static(
             extra_options={"ActivationSymmetric": symmetric_activations},
         )
         content = quantized.read_bytes()
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
+    write_whole(path, content)
 
 
 def session(path: StrPath, *, threads: int = 1) -> Callable[[Tensor], Tensor]:

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
-from ._base.files import replacing
+from ._base.files import write_whole
 from .seeds import seeded
 
 IMAGE_SIZE = 28
@@ -78,8 +78,7 @@ def save_model(model: nn.Module, path: str | os.PathLike[str]) -> None:
     if architecture is None:
         raise ValueError("the model has no .architecture: only networks made by conv_net() or mlp() can be rebuilt")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"architecture": json.dumps(architecture)})
+    write_whole(path, save(tensors, metadata={"architecture": json.dumps(architecture)}))
 
 
 def load_model(path: str | os.PathLike[str]) -> nn.Sequential:

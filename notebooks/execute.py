@@ -12,7 +12,7 @@ import nbformat
 from nbclient import NotebookClient
 from reading import mend, read
 
-from kdcourse._base.files import replacing
+from kdcourse._base.files import write_whole
 from kdcourse.exercises import exercises
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -34,8 +34,7 @@ def execute(path: Path) -> float:
     seconds = time.perf_counter() - start
     normalise(notebook)
     nbformat.validate(notebook)
-    with replacing(path) as temporary:
-        nbformat.write(notebook, temporary)
+    write_whole(path, nbformat.writes(notebook).rstrip("\n") + "\n")
     return seconds
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from kdcourse._base.files import replacing
+from kdcourse._base.files import write_whole
 from kdcourse.export import file_bytes, session
 from kdcourse.metrics import paired_interval
 from kdcourse.models import save_model
@@ -116,8 +116,7 @@ def main() -> None:
     print(f"shipping {key}")
     save_model(pipeline.teacher(SEED), DATA / "wide_teacher.safetensors")
     pipeline.int8_file(pipeline.INT8[key](SEED), path)
-    with replacing(path.with_name("card.md")) as temporary:
-        temporary.write_text(card(stored, key, path), encoding="utf-8")
+    write_whole(path.with_name("card.md"), card(stored, key, path))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 import kdcourse
 from kdcourse import training
-from kdcourse._base.files import replacing
+from kdcourse._base.files import exclusive, read_whole, write_whole
 
 Record = dict[str, Any]
 Results = dict[str, Any]
@@ -36,22 +36,28 @@ distill = partial(training.distill, schedule=warm_up_from_zero)
 def write_json(path: str | os.PathLike[str], content: Results) -> None:
     """Write ``content`` beside ``path`` and rename it into place: a reader never sees half a file."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1, ensure_ascii=False, allow_nan=False)
-        file.write("\n")
+    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def load(path: str | os.PathLike[str]) -> Results:
     """Read a results file. Raises ``FileNotFoundError`` or ``ValueError`` that says what to do."""
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no results at {path}: make results JOB={path.stem} measures them")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_whole(path), parse_constant=_refuse)
         stored: Results = {name: content[name] for name in ("recipe", "environment", "records")}
-    except (ValueError, KeyError, TypeError) as error:
+        if list(map(type, stored.values())) != [dict, dict, list] or any(
+            type(one) is not dict for one in stored["records"]
+        ):
+            raise TypeError("its parts are of other kinds")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no results at {path}: make results JOB={path.stem} measures them") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}): delete it and measure again") from error
     return stored
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no result")
 
 
 def environment(device: str = "cpu") -> dict[str, str]:
@@ -85,19 +91,31 @@ def resume(
     Raises ``ValueError`` when the file was measured with another recipe, or must be continued in another
     environment: such records do not compare, so a file is finished the way it was begun, or deleted.
     """
-    recipe = json.loads(json.dumps(recipe))  # as it reads back: tuples become lists
-    here = environment(device)
-    stored = load(path) if Path(path).exists() else {"recipe": recipe, "environment": here, "records": []}
-    _check_same(path, "recipe", stored["recipe"], recipe)
-    found = find(stored, key)
+    new: Results = {"recipe": json.loads(json.dumps(recipe)), "environment": environment(device), "records": []}
+    _, found = _look(path, key, new)
     if found is not None:
         return found
-    _check_same(path, "environment", stored["environment"], here)
     begin = time.perf_counter()
     record = {**key, **measure()}
     record["seconds"] = round(time.perf_counter() - begin, 1)
-    write_json(path, {**stored, "records": [*stored["records"], record]})
-    return record
+    with exclusive(path):  # others may have gone on with the job meanwhile
+        stored, found = _look(path, key, new)
+        if found is None:
+            write_json(path, {**stored, "records": [*stored["records"], record]})
+    return found or record
+
+
+def _look(path: str | os.PathLike[str], key: Record, new: Results) -> tuple[Results, Record | None]:
+    """What is stored, ``new`` where nothing is, and the record with this key, if it has been measured."""
+    try:
+        stored = load(path)
+    except FileNotFoundError:
+        stored = new
+    _check_same(path, "recipe", stored["recipe"], new["recipe"])
+    found = find(stored, key)
+    if found is None:
+        _check_same(path, "environment", stored["environment"], new["environment"])
+    return stored, found
 
 
 def resume_all(

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from .._base.files import replacing
+from .._base.files import read_whole, write_whole
 from .masks import grouped_inputs
 
 FORMATS = "dense", "bitmask", "csr", "nm"
@@ -73,8 +73,7 @@ def write_layer(path: str | os.PathLike[str], weight: Tensor, format: str, *, n:
     packers = {"dense": _pack_dense, "bitmask": _pack_bitmask, "csr": _pack_csr}
     tensors = _pack_nm(weight, n=n, m=m) if format == "nm" else packers[format](weight)
     about = json.dumps({"format": format, "shape": list(weight.shape), "n": n, "m": m})
-    with replacing(path) as temporary:
-        temporary.write_bytes(save(tensors, metadata={"layer": about}))
+    write_whole(path, save(tensors, metadata={"layer": about}))
 
 
 def read_layer(path: str | os.PathLike[str]) -> Tensor:
@@ -82,7 +81,7 @@ def read_layer(path: str | os.PathLike[str]) -> Tensor:
 
     Raises ``FileNotFoundError``, or ``ValueError`` naming the file when it is damaged or of another kind.
     """
-    data = Path(path).read_bytes()
+    data = read_whole(path)
     try:
         tensors = load(data)
         about = json.loads(_header(data)["__metadata__"]["layer"])

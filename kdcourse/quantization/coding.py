@@ -24,13 +24,12 @@ import math
 import os
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from .._base.extras import needed
-from .._base.files import replacing
+from .._base.files import read_whole, write_whole
 from ._adaptive import Array, code_indices
 from .sharing import SharedWeight
 
@@ -50,8 +49,7 @@ def write_coded(path: str | os.PathLike[str], shared: Mapping[str, SharedWeight]
     header, encoder = _header(shared), _Encoder()
     indices = b"".join(code_indices(encoder, *_arrays(entry)).tobytes() for entry in shared.values())
     content = _checksum(indices) + header + encoder.words()
-    with replacing(path) as temporary:
-        temporary.write_bytes(MAGIC + _checksum(content) + content)
+    write_whole(path, MAGIC + _checksum(content) + content)
 
 
 def read_coded(path: str | os.PathLike[str]) -> dict[str, SharedWeight]:
@@ -59,7 +57,7 @@ def read_coded(path: str | os.PathLike[str]) -> dict[str, SharedWeight]:
 
     Raises ``FileNotFoundError``, or ``ValueError`` naming the file when it is damaged, truncated or of another kind.
     """
-    data = Path(path).read_bytes()
+    data = read_whole(path)
     if data[:4] != MAGIC:
         raise ValueError(f"{path} was not written by write_coded: it does not begin with {MAGIC!r}")
     if data[4:8] != _checksum(data[8:]):

@@ -5,6 +5,7 @@ and the number of epochs done: numbers and tensors only, read without running co
 """
 
 import hashlib
+import io
 import os
 import pickle
 import re
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .._base.files import replacing
+from .._base.files import read_whole, write_whole
 from ..data import Split
 from .options import History
 
@@ -51,10 +52,11 @@ class Checkpoint:
         """Put everything where the file says it was, or begin the file; whether the run had ended."""
         if self.path is None:
             return False
-        if not self.path.exists():
+        try:
+            stored = _read(self.path)
+        except FileNotFoundError:
             self.save(history, False)
             return False
-        stored = _read(self.path)
         theirs = stored["identity"]
         changed = sorted(name for name in self.identity | theirs if self.identity.get(name) != theirs.get(name))
         if changed:
@@ -77,13 +79,15 @@ class Checkpoint:
             "ended": ended,
         }
         check_plain(stored)
-        with replacing(self.path) as temporary:
-            torch.save(stored, temporary)
+        content = io.BytesIO()
+        torch.save(stored, content)
+        write_whole(self.path, content.getvalue())
 
 
 def _read(path: Path) -> dict[str, Any]:
+    content = io.BytesIO(read_whole(path))
     try:
-        stored: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        stored: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
         if stored["form"] == FORM:
             return stored
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError):

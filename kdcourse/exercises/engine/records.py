@@ -1,5 +1,6 @@
 """What a learner has solved: one small file a user, that no crash can spoil."""
 
+import errno
 import json
 import os
 from collections.abc import Iterable
@@ -8,8 +9,10 @@ from typing import TypedDict
 
 from platformdirs import user_data_path
 
-from ..._base.files import replacing
+from ..._base.files import exclusive, read_whole, write_whole
 from .core import Exercise
+
+MOST_TRIES = 10**9
 
 
 class Record(TypedDict):
@@ -20,56 +23,84 @@ class Record(TypedDict):
 
 
 def progress_path() -> Path:
-    """Where it is kept: ``$KDCOURSE_PROGRESS``, or the platform's usual place for an application's data."""
+    """Where it is kept: ``$KDCOURSE_PROGRESS``, or the platform's usual place for an application's data.
+
+    Raises ``OSError`` for a user without a home.
+    """
     chosen = os.environ.get("KDCOURSE_PROGRESS")
-    return Path(chosen) if chosen else user_data_path("kdcourse", appauthor=False) / "progress.json"
+    try:
+        path = Path(chosen).expanduser() if chosen else user_data_path("kdcourse", appauthor=False) / "progress.json"
+    except RuntimeError:
+        path = Path("~")
+    if path.parts[0].startswith("~"):
+        raise FileNotFoundError(errno.ENOENT, "this user has no home folder")
+    return path
 
 
 def load() -> dict[str, Record]:
-    """What has been recorded; a file that cannot be read is set aside under another name, and named."""
-    path = progress_path()
+    """What has been recorded; a file that cannot be read is named, a damaged one set aside under another name."""
     try:
-        return _checked(json.loads(path.read_text(encoding="utf-8")))
+        path = progress_path()
+        found = _read(path)
+        if found is None:
+            with exclusive(path):
+                found = _read_or_set_aside(path)
+        return found
+    except OSError as error:
+        print(f"Your progress cannot be read: {error.strerror or error}.")
+        return {}
+
+
+def record(name: str, *, solved: bool) -> None:
+    """Count a try; once solved stays solved. A place that cannot be read or written is reported, never fatal."""
+    try:
+        path = progress_path()
+        with exclusive(path):
+            records = _read_or_set_aside(path)
+            old = records.get(name, Record(tries=0, solved=False))
+            records[name] = Record(tries=min(old["tries"] + 1, MOST_TRIES), solved=old["solved"] or solved)
+            write_whole(path, json.dumps(records, indent=1, sort_keys=True) + "\n", mode=0o600)
+    except OSError as error:
+        print(f"Your progress cannot be kept: {error.strerror or error}. KDCOURSE_PROGRESS can name another file.")
+
+
+def _read(path: Path) -> dict[str, Record] | None:
+    """What is in the file: nothing if there is none, and None if it is damaged."""
+    try:
+        return _checked(json.loads(read_whole(path)))
     except FileNotFoundError:
         return {}
-    except OSError as error:
-        print(f"Your progress cannot be read ({error.strerror}): {path}")
     except (ValueError, TypeError, KeyError, RecursionError):
-        _set_aside(path)
-    return {}
+        return None
 
 
-def _checked(stored: object) -> dict[str, Record]:
+def _checked(stored: dict[str, Record]) -> dict[str, Record]:
     if not isinstance(stored, dict):
         raise TypeError
-    return {
-        str(name): Record(tries=int(record["tries"]), solved=record["solved"] is True)
-        for name, record in stored.items()
-    }
+    for record in stored.values():
+        if type(record["tries"]) is not int or type(record["solved"]) is not bool:
+            raise TypeError
+        if not 0 <= record["tries"] <= MOST_TRIES:
+            raise ValueError
+    return {name: Record(tries=record["tries"], solved=record["solved"]) for name, record in stored.items()}
 
 
-def _set_aside(path: Path) -> None:
+def _read_or_set_aside(path: Path) -> dict[str, Record]:
+    """Only for who alone may change the file. Raises ``OSError`` for a damaged one that cannot be moved."""
+    found = _read(path)
+    if found is None:
+        found = _read(path)  # a read that fails once is no damage
+    if found is not None:
+        return found
     number = 1
     while (aside := path.with_name(f"{path.stem}.damaged-{number}{path.suffix}")).exists():
         number += 1
     try:
         os.replace(path, aside)
-        print(f"Your progress file was damaged. It is now {aside}, and a new one is begun.")
     except OSError as error:
-        print(f"Your progress file is damaged and cannot be moved ({error.strerror}): {path}")
-
-
-def record(name: str, *, solved: bool) -> None:
-    """Count a try; once solved stays solved. An unwritable place is reported, never fatal."""
-    records = load()
-    old = records.get(name, Record(tries=0, solved=False))
-    records[name] = Record(tries=old["tries"] + 1, solved=old["solved"] or solved)
-    try:
-        progress_path().parent.mkdir(parents=True, exist_ok=True)
-        with replacing(progress_path(), mode=0o600) as temporary:
-            temporary.write_text(json.dumps(records, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    except OSError as error:
-        print(f"Your progress cannot be kept ({error.strerror}): {progress_path()}")
+        raise OSError(error.errno, f"{path} is damaged and cannot be moved ({error.strerror})") from error
+    print(f"Your progress file was damaged. It is now {aside}, and a new one is begun.")
+    return {}
 
 
 def table(exercises: Iterable[Exercise]) -> str:
