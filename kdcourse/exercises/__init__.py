@@ -65,7 +65,7 @@ def solution(id: str, confirm: bool = False) -> None:
 
 
 def ask(id: str) -> None:
-    """Show a quick question to answer by mouse or keyboard; outside a notebook, print it.
+    """Show a quick question to answer by mouse or keyboard; in a terminal, print it and judge the letter that is typed.
 
     Raises ``ValueError`` for an unknown id.
     """

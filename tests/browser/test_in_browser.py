@@ -419,8 +419,8 @@ def test_a_quick_question_is_answered_by_keyboard(ran):
     keys = ran.page.keyboard
     quiz.locator("input").first.focus()
     verdict = quiz.locator(".Feedback")
-    for key, words in (("Space", "No. That is the limit T → 0."), ("ArrowDown", "Right. All z / T tend to 0"),
-                       ("ArrowDown", "No. That is T = 1."), ("ArrowUp", "Right. All z / T tend to 0")):  # fmt: skip
+    for key, words in (("Space", "Right. All z / T tend to 0"), ("ArrowDown", "No. That is the limit T → 0."),
+                       ("ArrowDown", "No. That is T = 1."), ("ArrowUp", "No. That is the limit T → 0.")):  # fmt: skip
         keys.press(key)
         ran.page.wait_for_function(
             "([verdict, words]) => verdict.innerText.includes(words)", arg=[verdict.element_handle(), words]

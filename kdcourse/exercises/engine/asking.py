@@ -3,7 +3,10 @@
 import re
 import sys
 from dataclasses import dataclass
+from hashlib import sha256
 from importlib.util import find_spec
+
+LETTERS = "ABCD"
 
 QUIZ_COLOURS = {
     "--jq-multiple-choice-bg": "#005a8c",
@@ -40,31 +43,57 @@ class Question:
     text: str
     choices: tuple[Choice, ...]
 
+    @property
+    def shuffled(self) -> tuple[Choice, ...]:
+        """The choices as they are shown: the right one at a place that the id alone draws, the same every time."""
+        right = next(choice for choice in self.choices if choice.right)
+        others = [choice for choice in self.choices if not choice.right]
+        others.insert(sha256(self.id.encode()).digest()[0] % len(self.choices), right)
+        return tuple(others)
+
 
 def plain(question: Question) -> str:
     """The question as text, for a page that runs no script."""
-    lettered = [f"  {letter}  {choice.text}" for letter, choice in zip("ABCD", question.choices, strict=False)]
+    lettered = [f"  {letter}  {choice.text}" for letter, choice in zip(LETTERS, question.shuffled, strict=False)]
     return "\n".join([f"Question {question.id}  {question.text}", *lettered])
 
 
+def verdict(choice: Choice) -> str:
+    """What is said of a choice; that it is right or not is a word too, not only a colour."""
+    return f"{'Right.' if choice.right else 'No.'} {choice.why}"
+
+
 def quiz(question: Question) -> list[dict[str, object]]:
-    """The question in jupyterquiz's form; the verdict is a word too, not only a colour."""
-    answers = [
-        {
-            "answer": choice.text,
-            "correct": choice.right,
-            "feedback": f"{'Right.' if choice.right else 'No.'} {choice.why}",
-        }
-        for choice in question.choices
-    ]
+    """The question in jupyterquiz's form."""
+    answers = [{"answer": c.text, "correct": c.right, "feedback": verdict(c)} for c in question.shuffled]
     return [{"question": question.text, "type": "multiple_choice", "answer_cols": 1, "answers": answers}]
 
 
+def in_a_terminal(question: Question) -> None:
+    """Print the question; where somebody can type, take answers until one is right or empty."""
+    print(plain(question))
+    letters = LETTERS[: len(question.choices)]
+    while sys.stdin is not None and sys.stdin.isatty():
+        try:
+            typed = input(f"Your answer ({', '.join(letters)}; Enter to go on): ").strip().upper()
+        except EOFError:
+            return
+        if not typed:
+            return
+        if typed not in letters or len(typed) > 1:
+            print(f"Type one of {', '.join(letters)}.")
+            continue
+        choice = question.shuffled[letters.index(typed)]
+        print(verdict(choice))
+        if choice.right:
+            return
+
+
 def show(question: Question) -> None:
-    """Show the question as a quiz in a notebook; elsewhere, or without jupyterquiz, print it."""
+    """Show the question as a quiz in a notebook; elsewhere, or without jupyterquiz, ask it in plain text."""
     ipython = sys.modules.get("IPython")
     if ipython is None or not hasattr(ipython.get_ipython(), "kernel") or find_spec("jupyterquiz") is None:
-        print(plain(question))
+        in_a_terminal(question)
         return
     from IPython.display import display
     from IPython.utils.capture import capture_output

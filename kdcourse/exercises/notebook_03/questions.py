@@ -5,11 +5,11 @@ from ..engine.asking import Choice, Question
 QUESTIONS = (
     Question(
         "03.a",
-        "KL(p ‖ q) is 0. What do you know?",
+        "p gives a class the probability 0.5, and q gives it 0. KL(p ‖ q) is …",
         (
-            Choice("p and q name the same class", "True, but far more is: KL is 0 only where all is equal."),
-            Choice("p and q are equal", "Gibbs' inequality: 0 only there.", right=True),
-            Choice("p and q have the same entropy", "So have (0.9, 0.1) and (0.1, 0.9), and their KL is 1.76."),
+            Choice("0.5 or less: one class is one term", "The term is 0.5 · ln(0.5 / 0)."),
+            Choice("infinite", "What q rules out happens half the time: no finite surprise.", right=True),
+            Choice("finite: a class with q = 0 adds nothing", "That holds for p = 0, for p weights the terms."),
         ),
     ),
     Question(

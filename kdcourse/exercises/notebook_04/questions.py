@@ -14,20 +14,20 @@ QUESTIONS = (
     ),
     Question(
         "04.b",
+        "The teacher's logits are kept, a row an image. Now every epoch shifts each image at random. The rows are …",
+        (
+            Choice("still right: the digit is the same", "The label is. A teacher says more than the label."),
+            Choice("answers to other images: ask the teacher anew", "It never saw the shifted ones.", right=True),
+            Choice("right on average", "The mean over shifts is another answer for each image."),
+        ),
+    ),
+    Question(
+        "04.c",
         "Five seeds, distilled minus alone, in points: +0.4, −0.3, +0.6, +0.1, −0.2. What may you say?",
         (
             Choice("Distillation helps: the mean is above 0", "By luck alone it is in half of all cases."),
             Choice("Distillation does nothing here", "The 95 % interval, −0.36 to 0.60, allows half a point, too."),
             Choice("Five seeds do not tell", "The 95 % interval, −0.36 to 0.60, holds gains and losses.", right=True),
-        ),
-    ),
-    Question(
-        "04.c",
-        "Teacher logits were computed once, in the data set's order. The loader shuffles. What keeps them paired?",
-        (
-            Choice("The same seed for both", "Nothing was shuffled when the logits were computed."),
-            Choice("Each image's row number", "Logits kept by row are looked up by row.", right=True),
-            Choice("Computing them in batches of the same size", "The batches of an epoch hold other images."),
         ),
     ),
 )

@@ -5,15 +5,6 @@ from ..engine.asking import Choice, Question
 QUESTIONS = (
     Question(
         "05.a",
-        "Nine tenths of a layer's weights are set to zero. They are stored as before, 32 bits each. The file is now …",
-        (
-            Choice("a tenth of the size", "Only if the zeros are not stored. Then their places must be."),
-            Choice("as large as before", "A zero takes 32 bits, like any other number.", right=True),
-            Choice("a little over a tenth: the places are stored, too", "Nothing has been told to store places."),
-        ),
-    ),
-    Question(
-        "05.b",
         "Adam has run for a while. Then weights are zeroed, and from now on their gradients, too. The weights …",
         (
             Choice("stay zero", "Adam moves by its average of past gradients, and that is not zero."),
@@ -22,12 +13,21 @@ QUESTIONS = (
         ),
     ),
     Question(
-        "05.c",
+        "05.b",
         "A ticket learns as well as the dense network. Which control shows that its starting values are the reason?",
         (
             Choice("The same mask with other starting values", "Only the values differ.", right=True),
             Choice("A random mask with the same starting values", "That tests the mask."),
             Choice("The dense network with the same starting values", "That is what it is compared with already."),
+        ),
+    ),
+    Question(
+        "05.c",
+        "Nine tenths of a layer's weights are set to zero. They are stored as before, 32 bits each. The file is now …",
+        (
+            Choice("a tenth of the size", "Only if the zeros are not stored. Then their places must be."),
+            Choice("as large as before", "A zero takes 32 bits, like any other number.", right=True),
+            Choice("a little over a tenth: the places are stored, too", "Nothing has been told to store places."),
         ),
     ),
 )

@@ -5,15 +5,11 @@ from ..engine.asking import Choice, Question
 QUESTIONS = (
     Question(
         "10.a",
-        "The distillation loss of two identical networks comes out as −2.1. Which cause fits?",
+        "A loss is summed over the batch, not averaged. You double the batch size. With plain SGD that …",
         (
-            Choice("The factor T² is missing", "0 without T² is still 0."),
-            Choice(
-                "Probabilities stand where log-probabilities belong",
-                "Then it is no KL, and can be negative.",
-                right=True,
-            ),
-            Choice("The temperature is too high", "At any temperature the KL of equal networks is 0."),
+            Choice("changes the printed loss only", "The gradient is summed as well."),
+            Choice("doubles the learning rate, in effect", "The gradient is about twice as long.", right=True),
+            Choice("changes nothing: the optimizer divides by N", "An optimizer does not know N."),
         ),
     ),
     Question(
