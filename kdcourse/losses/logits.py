@@ -94,7 +94,7 @@ def logit_mse_loss(
 
     def formula(student: Tensor, teacher: Tensor, _: float | Tensor) -> Tensor:
         student, teacher = (logits - logits.mean(dim=-1, keepdim=True) for logits in (student, teacher))
-        return 0.5 * F.mse_loss(student, teacher, reduction="none").mean(dim=-1)
+        return F.mse_loss(student, teacher, reduction="none").sum(dim=-1) / (2 * student.shape[-1])
 
     return over_positions(
         formula,
