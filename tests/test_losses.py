@@ -432,6 +432,13 @@ def test_label_smoothing_gives_no_probability_to_impossible_classes_only_at_zero
         losses.label_smoothing_loss(student, labels, smoothing=0.1)
 
 
+def test_an_impossible_class_stays_impossible_however_large_the_logits():
+    # p_t = (1, 0) against p_s = (1/2, 1/2)
+    for size in (1.0, 1e6, 1e12, 1e30, -1e30):
+        teacher = torch.tensor([[size, -math.inf]])
+        assert losses.kd_loss(torch.zeros(1, 2), teacher, temperature=3.0).item() == pytest.approx(9 * math.log(2))
+
+
 def test_dkd_loss_of_a_teacher_that_leaves_the_label_alone_is_refused():
     student, teacher, labels = random_case(4)
     teacher[1] = torch.full((5,), -math.inf).index_fill(0, labels[1], 2.0)

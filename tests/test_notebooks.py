@@ -172,12 +172,12 @@ def test_nbval_notices_a_changed_output_in_every_notebook(path, tmp_path):
     check_that_a_changed_output_is_noticed(path, tmp_path)
 
 
-RIGHT = "temperature**2 * kl(log_p(teacher, temperature), log_p(student, temperature))"
+RIGHT = "mean(kl(log_p(teacher, temperature), log_p(student, temperature)), temperature**2)"
 WRONG = {
-    "sign": "-(temperature**2) * kl(log_p(teacher, temperature), log_p(student, temperature))",
-    "no T²": "kl(log_p(teacher, temperature), log_p(student, temperature))",
-    "argument order": "temperature**2 * kl(log_p(student, temperature), log_p(teacher, temperature))",
-    "reduction": "len(student) * temperature**2 * kl(log_p(teacher, temperature), log_p(student, temperature))",
+    "sign": "-mean(kl(log_p(teacher, temperature), log_p(student, temperature)), temperature**2)",
+    "no T²": "mean(kl(log_p(teacher, temperature), log_p(student, temperature)))",
+    "argument order": "mean(kl(log_p(student, temperature), log_p(teacher, temperature)), temperature**2)",
+    "reduction": "len(student) * mean(kl(log_p(teacher, temperature), log_p(student, temperature)), temperature**2)",
 }
 
 
@@ -188,7 +188,7 @@ def test_the_derivation_fails_when_kd_loss_is_broken(name, tmp_path):
     shutil.copytree(ROOT / "kdcourse", tmp_path / "broken" / "kdcourse")
     source = tmp_path / "broken" / "kdcourse" / "losses" / "logits.py"
     text = source.read_text(encoding="utf-8")
-    body = text.index("def kd_loss")
+    body = text.index("def soft_term")
     assert RIGHT in text[body:]
     source.write_text(text[:body] + text[body:].replace(RIGHT, WRONG[name], 1), encoding="utf-8")
     result = run_nbval(nbformat.read(path, as_version=4), tmp_path, path, PYTHONPATH=str(tmp_path / "broken"))

@@ -6,6 +6,7 @@ class was declared impossible by -inf, which the formulas cannot digest (0 · -i
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -26,6 +27,8 @@ from .._base.checks import (
 )
 
 Reduction = Literal["mean", "sum", "none"]
+Mean = Callable[..., Tensor]
+"""``mean(values, weight)``, as the formula of a loss gets it: see `over_positions`."""
 
 
 def over_positions(
@@ -40,8 +43,9 @@ def over_positions(
     validate: bool,
     refuse_impossible: Callable[..., None],
 ) -> Tensor:
-    """Reduce ``formula(student[, teacher][, labels], temperature)``, shape (...), over the positions that count.
+    """``formula(student[, teacher][, labels], temperature, mean)`` over the positions that count.
 
+    ``mean(values, weight)`` is the weighted mean, or what ``reduction`` says, of values (...).
     ``refuse_impossible(student[, teacher][, labels])`` raises where -inf among the logits makes the loss infinite.
     """
     _check_forms(student, teacher, labels, temperature, mask, validate=validate)
@@ -52,13 +56,14 @@ def over_positions(
     if keep is not None and cleared:  # whatever stands there must not reach the gradient, not even as 0 · NaN
         logits = [torch.where(keep.unsqueeze(-1), each, 0.0) for each in logits]
     indices = [] if labels is None else [labels]
-    loss = _reduce(formula(*logits, *indices, temperature), keep, reduction)
+    mean = partial(_reduce, keep=keep, reduction=reduction)
+    loss = formula(*logits, *indices, temperature, mean)
     if not validate or _is_finite(loss):
         return loss
     _name_what_is_wrong(*logits)
     refuse_impossible(*logits, *indices)
     logits = [_underflowing(each, temperature) for each in logits]
-    loss = _reduce(formula(*logits, *indices, temperature), keep, reduction)
+    loss = formula(*logits, *indices, temperature, mean)
     if _is_finite(loss):
         return loss
     raise ValueError(f"the loss overflows {loss.dtype}: the logits lie too far apart, or the temperature is extreme")
@@ -100,16 +105,20 @@ def _kept(
     return keep, labels, cleared
 
 
-def _reduce(values: Tensor, keep: Tensor | None, reduction: Reduction) -> Tensor:
+def _reduce(
+    values: Tensor, weight: float | Tensor | None = None, *, keep: Tensor | None, reduction: Reduction
+) -> Tensor:
+    if isinstance(weight, Tensor):  # by position; a number waits until there is a single value to multiply
+        return _reduce(weight * values, keep=keep, reduction=reduction)
     if keep is not None:
         values = torch.where(keep, values, 0.0)
-    if reduction == "none":
-        return values
-    if reduction == "sum":
-        return values.sum()
     if reduction == "mean":
-        return values.mean() if keep is None else values.sum() / keep.sum()
-    raise ValueError(f'reduction must be "mean", "sum" or "none", got {reduction!r}')
+        values = values.mean() if keep is None else values.sum() / keep.sum()
+    elif reduction == "sum":
+        values = values.sum()
+    elif reduction != "none":
+        raise ValueError(f'reduction must be "mean", "sum" or "none", got {reduction!r}')
+    return values if weight is None else weight * values
 
 
 def _is_finite(loss: Tensor) -> bool:

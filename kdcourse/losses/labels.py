@@ -4,6 +4,7 @@ from torch import Tensor
 
 from .._base.checks import check_fraction, check_not_negative
 from ._positions import (
+    Mean,
     Reduction,
     over_positions,
     refuse_any_impossible,
@@ -12,7 +13,7 @@ from ._positions import (
     refuse_student_excluding,
 )
 from ._terms import cross_entropy, kl, split_target
-from .logits import kd_loss
+from .logits import kd_loss, soft_term
 
 
 def distillation_loss(
@@ -54,9 +55,9 @@ def distillation_loss(
             validate=validate,
         )
 
-    def formula(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float | Tensor) -> Tensor:
-        soft = kd_loss(student, teacher, temperature=temperature, reduction="none", validate=False)
-        return soft if alpha == 1 else (1 - alpha) * cross_entropy(student, labels) + alpha * soft
+    def formula(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float | Tensor, mean: Mean) -> Tensor:
+        hard, soft = mean(cross_entropy(student, labels)), soft_term(student, teacher, temperature, mean)
+        return (1 - alpha) * hard + alpha * soft
 
     def refuse_impossible(student: Tensor, teacher: Tensor, labels: Tensor) -> None:
         refuse_student_excluding(student, teacher)
@@ -109,10 +110,10 @@ def dkd_loss(
         check_not_negative("target_weight", target_weight)
         check_not_negative("non_target_weight", non_target_weight)
 
-    def formula(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float | Tensor) -> Tensor:
+    def formula(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float | Tensor, mean: Mean) -> Tensor:
         target_s, others_s = split_target(student, labels, temperature)
         target_t, others_t = split_target(teacher, labels, temperature)
-        return temperature**2 * (target_weight * kl(target_t, target_s) + non_target_weight * kl(others_t, others_s))
+        return mean(target_weight * kl(target_t, target_s) + non_target_weight * kl(others_t, others_s), temperature**2)
 
     return over_positions(
         formula,
@@ -150,8 +151,8 @@ def label_smoothing_loss(
     if validate:
         check_fraction("smoothing", smoothing)
 
-    def formula(student: Tensor, labels: Tensor, _: float | Tensor) -> Tensor:
-        return cross_entropy(student, labels, smoothing=smoothing)
+    def formula(student: Tensor, labels: Tensor, _: float | Tensor, mean: Mean) -> Tensor:
+        return mean(cross_entropy(student, labels, smoothing=smoothing))
 
     def refuse_impossible(student: Tensor, labels: Tensor) -> None:
         if smoothing > 0:

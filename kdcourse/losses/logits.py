@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._positions import (
+    Mean,
     Reduction,
     over_positions,
     refuse_any_impossible,
@@ -56,11 +57,8 @@ def kd_loss(
     0.1733
     """
 
-    def formula(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> Tensor:
-        return temperature**2 * kl(log_p(teacher, temperature), log_p(student, temperature))
-
     return over_positions(
-        formula,
+        soft_term,
         student_logits,
         teacher_logits,
         temperature=temperature,
@@ -92,9 +90,9 @@ def logit_mse_loss(
     2.3333
     """
 
-    def formula(student: Tensor, teacher: Tensor, _: float | Tensor) -> Tensor:
+    def formula(student: Tensor, teacher: Tensor, _: float | Tensor, mean: Mean) -> Tensor:
         student, teacher = (logits - logits.mean(dim=-1, keepdim=True) for logits in (student, teacher))
-        return F.mse_loss(student, teacher, reduction="none").sum(dim=-1) / (2 * student.shape[-1])
+        return mean(F.mse_loss(student, teacher, reduction="none").sum(dim=-1), 0.5 / student.shape[-1])
 
     return over_positions(
         formula,
@@ -128,8 +126,8 @@ def reverse_kd_loss(
     0.1438
     """
 
-    def formula(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> Tensor:
-        return temperature**2 * kl(log_p(student, temperature), log_p(teacher, temperature))
+    def formula(student: Tensor, teacher: Tensor, temperature: float | Tensor, mean: Mean) -> Tensor:
+        return mean(kl(log_p(student, temperature), log_p(teacher, temperature)), temperature**2)
 
     return over_positions(
         formula,
@@ -164,10 +162,10 @@ def js_loss(
     0.6931
     """
 
-    def formula(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> Tensor:
+    def formula(student: Tensor, teacher: Tensor, temperature: float | Tensor, mean: Mean) -> Tensor:
         log_p_student, log_p_teacher = log_p(student, temperature), log_p(teacher, temperature)
         log_m = torch.logaddexp(log_p_student, log_p_teacher) - math.log(2)
-        return temperature**2 * (kl(log_p_teacher, log_m) + kl(log_p_student, log_m)) / 2
+        return mean((kl(log_p_teacher, log_m) + kl(log_p_student, log_m)) / 2, temperature**2)
 
     return over_positions(
         formula,
@@ -181,6 +179,6 @@ def js_loss(
     )
 
 
-def kd_formula(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """`kd_loss` without a look at the numbers."""
-    return kd_loss(student_logits, teacher_logits, temperature=temperature, validate=False)
+def soft_term(student: Tensor, teacher: Tensor, temperature: float | Tensor, mean: Mean) -> Tensor:
+    """T² · KL(p_t ‖ p_s), averaged by ``mean``: all of `kd_loss`, and the teacher's part of `distillation_loss`."""
+    return mean(kl(log_p(teacher, temperature), log_p(student, temperature)), temperature**2)

@@ -279,6 +279,6 @@ EXERCISE = Exercise(
         "p_s - p_t itself shrinks like 1/T: T² undoes both. Source: Hinton, Vinyals, Dean 2015, arXiv:1503.02531."
     ),
     gradients=(0, 1),
-    forbidden=(_KD, "kdcourse.losses.logits.kd_formula"),
+    forbidden=(_KD, "kdcourse.losses.logits.soft_term"),
     points=2,
 )
