@@ -131,6 +131,12 @@ def check_not_negative(name: str, value: float) -> None:
         raise ValueError(f"{name} must be a finite number >= 0, got {value}")
 
 
+def check_count(name: str, value: int, *, least: int) -> None:
+    """Raise unless ``value`` is an integer of at least ``least``."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
+
+
 def check_fraction(name: str, value: float) -> None:
     """Raise unless ``value`` lies in [0, 1]."""
     if not (_is_finite_number(name, value) and 0.0 <= value <= 1.0):
