@@ -8,9 +8,9 @@ All of them take:
 - ``temperature``: a number, or a tensor that broadcasts over the leading dimensions; T² is taken position by
   position. A gradient flows into it.
 - ``validate=False``: only types and shapes are checked, no number is looked at. That is the bare formula: it compiles
-  with ``fullgraph=True`` and goes through ``torch.func``. Then the logits must be finite wherever ``mask`` is not
-  False, the labels classes or -100, the temperature > 0, at least one position kept; otherwise the loss is NaN or
-  PyTorch's own error.
+  with ``fullgraph=True`` and goes through ``torch.func``. Then it is for you to see that logits are finite wherever
+  ``mask`` is not False (at labels of -100, too), labels are classes or -100, weights and temperature are in range,
+  and a position is left: what breaks this is not noticed.
 
 A logit of -inf says that a class cannot be; each loss says what that means for it. Half precision and autocast are
 computed, and returned, in float32; float64 stays float64. Bad input raises ``ValueError`` (unequal shapes, an empty
