@@ -18,7 +18,7 @@ from kdcourse.losses import label_smoothing_loss
 from kdcourse.metrics import agreement
 from kdcourse.models import conv_net, load_model, mlp
 from kdcourse.seeds import seeded
-from kdcourse.training import evaluate, predict
+from kdcourse.training import distill, evaluate, fit, predict
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import store  # noqa: E402 (lies beside this file)
@@ -27,6 +27,7 @@ RESULTS = Path(__file__).resolve().with_suffix(".json")
 SEEDS = range(5)
 EPOCHS = 75
 RECIPE: dict[str, Any] = {
+    "warm-up": "from a tenth of the rate",
     "student": "mlp((128,))",
     "training": {"epochs": EPOCHS, "batch_size": 128, "learning_rate": 2e-3, "weight_decay": 0.01},
     "distillation": {"temperature": 4.0, "alpha": 0.9},
@@ -44,7 +45,7 @@ shipped = cache(lambda: load_model(data_dir() / "teacher.safetensors"))
 def hasty_teacher() -> nn.Module:
     """The teacher's network after two epochs without augmentation."""
     network = conv_net(seed=0)
-    store.fit(network, digits().train, epochs=2, learning_rate=4e-3, progress=False)
+    fit(network, digits().train, epochs=2, learning_rate=4e-3, progress=False)
     return network
 
 
@@ -52,12 +53,12 @@ def hasty_teacher() -> nn.Module:
 def wide_teacher() -> nn.Module:
     """Twelve times the teacher's parameters, and twice its epochs."""
     network = conv_net((64, 128, 192), seed=0)
-    store.fit(network, digits().train, epochs=60, learning_rate=4e-3, augment=random_affine(), progress=False)
+    fit(network, digits().train, epochs=60, learning_rate=4e-3, augment=random_affine(), progress=False)
     return network
 
 
 def alone(student: nn.Module, seed: int, *, train: Split | None = None, epochs: int = EPOCHS, **options: Any) -> None:
-    store.fit(student, train or digits().train, epochs=epochs, seed=seed, progress=False, **options)
+    fit(student, train or digits().train, epochs=epochs, seed=seed, progress=False, **options)
 
 
 def taught(
@@ -71,7 +72,7 @@ def taught(
     **options: Any,
 ) -> None:
     options |= {"temperature": temperature, "alpha": alpha, "epochs": epochs, "seed": seed, "progress": False}
-    store.distill(student, teacher(), digits().train, **options)
+    distill(student, teacher(), digits().train, **options)
 
 
 def placebo() -> Tensor:
