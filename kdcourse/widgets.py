@@ -34,7 +34,13 @@ AXES = {"bytes": ("size (bytes)", "{:,.0f} bytes"), "milliseconds": ("latency (m
 
 
 def explore_temperature(images: Tensor, logits: Tensor, labels: Tensor) -> ipywidgets.VBox:
-    """Sliders for the image (N, 1, 28, 28) and the temperature; its softened classes (N, C) and their entropy."""
+    """Sliders for the image (N, 1, 28, 28) and the temperature; its softened classes (N, C) and their entropy.
+
+    >>> explorer = explore_temperature(torch.rand(3, 1, 28, 28), torch.randn(3, 10), torch.tensor([7, 2, 1]))
+    >>> explorer.children[1].value = 4.0
+    >>> explorer.children[-2].value[:31]
+    "<p aria-live='polite'>T = 4.00:"
+    """
     number = ipywidgets.IntSlider(0, 0, len(images) - 1, description="image", layout=WIDE)
     temperature = ipywidgets.FloatLogSlider(1.0, min=-1, max=2, step=0.05, description="T", layout=WIDE)
 
@@ -53,7 +59,13 @@ def explore_temperature(images: Tensor, logits: Tensor, labels: Tensor) -> ipywi
 
 
 def explore_kl(grid: Tensor, target: Tensor) -> ipywidgets.VBox:
-    """Sliders for the mean and width of one normal density q on ``grid``; KL(p ‖ q) and KL(q ‖ p) to ``target``."""
+    """Sliders for the mean and width of one normal density q on ``grid``; KL(p ‖ q) and KL(q ‖ p) to ``target``.
+
+    >>> grid = torch.linspace(-8, 8, 401)
+    >>> explorer = explore_kl(grid, 0.5 * normal(grid, -2, 0.7) + 0.5 * normal(grid, 2, 0.7))
+    >>> explorer.children[0].description, explorer.children[1].description
+    ('mean', 'width')
+    """
     mean = ipywidgets.FloatSlider(0.0, min=-5, max=5, step=0.1, description="mean", layout=WIDE)
     width = ipywidgets.FloatSlider(1.0, min=0.3, max=4, step=0.1, description="width", layout=WIDE)
 
@@ -71,7 +83,15 @@ def explore_kl(grid: Tensor, target: Tensor) -> ipywidgets.VBox:
 
 
 def explore_threshold(network: nn.Module, split: Split) -> ipywidgets.VBox:
-    """A slider for the share of weights pruned; where the threshold lies, and the accuracy on ``split`` then."""
+    """A slider for the share of weights pruned; where the threshold lies, and the accuracy on ``split`` then.
+
+    >>> from kdcourse.data import Split
+    >>> from kdcourse.models import mlp
+    >>> explorer = explore_threshold(mlp((8,)), Split(torch.rand(20, 1, 28, 28), torch.randint(10, (20,))))
+    >>> explorer.children[0].value = 0.9
+    >>> explorer.children[-2].value[:34]
+    "<p aria-live='polite'>90% pruned, "
+    """
     share = ipywidgets.FloatSlider(0.5, min=0.0, max=0.99, step=0.01, description="pruned", layout=WIDE)
     weights = {name: weight.detach() for name, weight in prunable_weights(network).items()}
     sizes = torch.cat([weight.flatten() for weight in weights.values()]).abs()
@@ -90,7 +110,13 @@ def explore_threshold(network: nn.Module, split: Split) -> ipywidgets.VBox:
 
 
 def explore_grid(values: Tensor) -> ipywidgets.VBox:
-    """Sliders for bits and range over a symmetric grid; where the ``values`` (any shape) fall, and what it costs."""
+    """Sliders for bits and range over a symmetric grid; where the ``values`` (any shape) fall, and what it costs.
+
+    >>> explorer = explore_grid(torch.randn(100))
+    >>> explorer.children[0].value = 3
+    >>> explorer.children[-2].value[:28]
+    "<p aria-live='polite'>3 bits"
+    """
     reach = values.detach().abs().max().item()
     bits = ipywidgets.IntSlider(4, min=2, max=8, description="bits", layout=WIDE)
     share = ipywidgets.FloatSlider(1.0, min=0.05, max=1.0, step=0.05, description="range", layout=WIDE)
@@ -112,6 +138,12 @@ def explore_pareto(records: Sequence[Mapping[str, Any]]) -> ipywidgets.VBox:
 
     A record has "arm", "stage", "seed", "test" (share of right answers), "bytes" and "milliseconds". Without one of
     the first four it is not a network's and left out; without one of the last two it is left out of that axis.
+
+    >>> network = {"arm": "a", "stage": "int8", "seed": 0, "test": 0.97, "bytes": 9000, "milliseconds": 1.5}
+    >>> explorer = explore_pareto([network, {**network, "seed": 1, "test": 0.96}])
+    >>> explorer.children[1].value = 0  # the first seed alone
+    >>> explorer.children[-2].value
+    "<p aria-live='polite'>1 network shown (seed 0), 1 undominated: a (int8): 0.9700 at 9,000 bytes</p>"
     """
     networks = [record for record in records if {"arm", "stage", "seed", "test"} <= record.keys()]
     if not networks:
@@ -146,13 +178,23 @@ def explore_pareto(records: Sequence[Mapping[str, Any]]) -> ipywidgets.VBox:
 
 
 def normal(grid: Tensor, mean: float, width: float) -> Tensor:
-    """Density of a normal distribution on ``grid`` (K,), scaled so that its sum over the grid is one integral."""
+    """Density of a normal distribution on ``grid`` (K,), scaled so that its sum over the grid is one integral.
+
+    >>> grid = torch.linspace(-8, 8, 401)
+    >>> round(normal(grid, 0.0, 1.0).max().item(), 4)  # 1 / √(2π)
+    0.3989
+    """
     density = torch.exp(-0.5 * ((grid - mean) / width) ** 2)
     return density / (density.sum() * (grid[1] - grid[0]))
 
 
 def divergence(p: Tensor, q: Tensor, grid: Tensor) -> float:
-    """KL(p ‖ q) in nats of two densities on an even ``grid``; a point where p is 0 counts nothing."""
+    """KL(p ‖ q) in nats of two densities on an even ``grid``; a point where p is 0 counts nothing.
+
+    >>> grid = torch.linspace(-8, 8, 401, dtype=torch.float64)
+    >>> round(divergence(normal(grid, 0, 1), normal(grid, 1, 1), grid), 4)  # half of the squared distance
+    0.5
+    """
     terms = torch.special.xlogy(p, p) - torch.special.xlogy(p, q)
     return float(terms.sum() * (grid[1] - grid[0]))
 

@@ -32,6 +32,11 @@ def pareto_points(records: Sequence[Mapping[str, Any]], *, cost: str) -> list[Po
     """One point for each "arm" and "stage" of ``records``: the means over its seeds of record[cost] and "test".
 
     A record without this cost, or with None for it, is left out.
+
+    >>> network = {"arm": "a", "stage": "int8"}
+    >>> records = [network | {"bytes": 90, "test": 0.95}, network | {"bytes": 110, "test": 0.97}]
+    >>> pareto_points(records, cost="bytes")
+    [Point(name='a', kind='int8', cost=100.0, gain=0.96, seeds=[(90, 0.95), (110, 0.97)])]
     """
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for record in records:
@@ -62,6 +67,12 @@ def pareto(
     What lies below a hole of more than ``gap`` is drawn at the bottom edge with its value, so that a network that
     fails does not squeeze the others. Names are placed for the Axes as they are now: in a figure of several, draw the
     others first.
+
+    >>> figure, axis = axes_grid()
+    >>> points = [Point("large", "float", 9e4, 0.98), Point("small", "int8", 1e4, 0.97), Point("bad", "int8", 2e4, 0.9)]
+    >>> axis = pareto(axis, points, title="Three networks", xlabel="size (bytes)")
+    >>> [text.get_text() for text in axis.texts]  # the undominated ones are named
+    ['small', 'large']
     """
     styles = dict.fromkeys([*kinds, *(point.kind for point in points)])
     check_count("kinds", styles, len(KINDS))

@@ -10,7 +10,15 @@ from .style import BLUE, GREEN, ORANGE, RED, SKY
 
 
 def channel_ties(axis: Axes, model: nn.Module, groups: Sequence[Any], *, title: str) -> Axes:
-    """Groups of channels (`kdcourse.pruning.Group`) as a table: which layer makes, carries or reads which."""
+    """Groups of channels (`kdcourse.pruning.Group`) as a table: which layer makes, carries or reads which.
+
+    >>> from kdcourse.pruning import channel_groups
+    >>> network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    >>> figure, axis = axes_grid()
+    >>> axis = channel_ties(axis, network, channel_groups(network, torch.zeros(1, 4)), title="Two layers")
+    >>> [label.get_text() for label in axis.get_yticklabels()]
+    ['0', '2']
+    """
     followers = {follower.layer for group in groups for follower in (*group.passengers, *group.readers)}
     touched = followers | {name for group in groups for name in group.outputs}
     rows = [name for name, _ in model.named_modules() if name in touched]
@@ -40,7 +48,14 @@ def roofline(
     *,
     title: str,
 ) -> Axes:
-    """For each kind of number a roof (peak in 10⁹ MAC/s, bandwidth in GB/s) and layers (name, MAC/byte, 10⁹ MAC/s)."""
+    """For each kind of number a roof (peak in 10⁹ MAC/s, bandwidth in GB/s) and layers (name, MAC/byte, 10⁹ MAC/s).
+
+    >>> figure, axis = axes_grid()
+    >>> roofs, points = {"float32": (50.0, 10.0)}, {"float32": [("conv1", 2.0, 15.0), ("classes", 0.5, 4.0)]}
+    >>> axis = roofline(axis, roofs, points, title="Two layers on one core")
+    >>> [text.get_text() for text in axis.texts]
+    ['conv1', 'classes']
+    """
     reach = [intensity for layers in points.values() for _, intensity, _ in layers]
     low, high = min(reach) / 3, max(reach) * 3
     for (kind, (peak, bandwidth)), colour, dash, marker in zip(

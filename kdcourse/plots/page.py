@@ -12,14 +12,24 @@ RESOLUTION = 2  # picture points to a page point, for sharp text on dense screen
 
 
 def show(figure: Figure, alt: str) -> None:
-    """Display ``figure`` with ``alt``, the text that a screen reader speaks in its place, and close it."""
+    """Display ``figure`` with ``alt``, the text that a screen reader speaks in its place, and close it.
+
+    >>> figure, axis = axes_grid()
+    >>> show(figure, "An empty figure, to be drawn on")
+    {'text/html': '<img ...', 'text/plain': 'Figure: An empty figure, to be drawn on'}
+    """
     from IPython.display import display
 
     display({"text/html": picture(figure, alt), "text/plain": f"Figure: {alt}"}, raw=True)
 
 
 def picture(figure: Figure, alt: str, *, resolution: int = RESOLUTION) -> str:
-    """``figure`` as an HTML image with alt text; closes the figure. JupyterLab drops the alt text of bare PNGs."""
+    """``figure`` as an HTML image with alt text; closes the figure. JupyterLab drops the alt text of bare PNGs.
+
+    >>> figure, axis = axes_grid()
+    >>> picture(figure, "An empty figure, to be drawn on")[:45]
+    '<img alt="An empty figure, to be drawn on" wi'
+    """
     if len(alt.split()) < 5:
         raise ValueError(f"alt text must say what the figure shows, got {alt!r}")
     buffer = io.BytesIO()
@@ -36,6 +46,10 @@ def axes_grid(
     """A figure of ``width`` × ``height`` inches whose labels are never cut, and its Axes.
 
     ``fast`` leaves fixed margins for one line of labels instead of measuring them: half the time to draw.
+
+    >>> figure, (left, right) = axes_grid(1, 2, height=2.4)
+    >>> figure.get_size_inches().tolist()
+    [7.2, 2.4]
     """
     figure, axes = plt.subplots(rows, columns, figsize=(width, height), layout=None if fast else "constrained")
     if fast:
