@@ -99,7 +99,7 @@ class Exercise:
     def tried(self, seed: int = 0) -> list[Case]:
         """The fixed cases and a dozen drawn from ``seed``: fresh values each time, the same for the same seed."""
         generator = torch.Generator().manual_seed(seed)
-        return self.cases() + [self.drawn(generator) for _ in range(DRAWN if self.drawn else 0) if self.drawn]
+        return self.cases() + ([self.drawn(generator) for _ in range(DRAWN)] if self.drawn else [])
 
     @property
     def notebook(self) -> str:
