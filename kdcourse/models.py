@@ -2,17 +2,20 @@
 
 import json
 import os
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from itertools import zip_longest
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import nn
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-from ._base.files import write_whole
+from ._base.checks import check_fraction
+from ._base.files import read_whole, write_whole
 from .seeds import seeded
 
 IMAGE_SIZE = 28
@@ -54,6 +57,7 @@ def mlp(hidden: Sequence[int] = (128,), *, dropout: float = 0.0, seed: int = 0) 
     torch.Size([2, 10])
     """
     _check_sizes("hidden", hidden)
+    check_fraction("dropout", dropout)
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     inputs = IMAGE_SIZE * IMAGE_SIZE
     with seeded(seed):
@@ -70,39 +74,185 @@ def mlp(hidden: Sequence[int] = (128,), *, dropout: float = 0.0, seed: int = 0) 
 def save_model(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write the weights, and what `load_model` needs to rebuild the network, as one safetensors file.
 
-    The file is written beside ``path`` and then renamed, so an interruption leaves the old one whole.
+    ``torch.compile`` and data-parallel wrappers are taken off. Modes and ``requires_grad`` are not kept. Raises
+    ``ValueError`` naming the first difference for a network that is not what its ``.architecture`` says: masked,
+    rounded, with tied or other layers, hooks, another dtype or other settings. The file is written beside ``path`` and
+    renamed, so an interruption leaves the old one whole.
 
     >>> save_model(mlp((16,)), "student.safetensors")
     """
-    architecture = getattr(model, "architecture", None)
+    network = _unwrapped(model)
+    architecture = getattr(network, "architecture", None)
     if architecture is None:
         raise ValueError("the model has no .architecture: only networks made by conv_net() or mlp() can be rebuilt")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    write_whole(path, save(tensors, metadata={"architecture": json.dumps(architecture)}))
+    try:
+        rebuilt = _build(architecture)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"no network can be rebuilt from the model's .architecture {architecture}: {error}") from error
+    found = _first_difference(network, rebuilt)
+    if found:
+        raise ValueError(f"the model cannot be rebuilt from its .architecture {architecture}: {found}")
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    about = {"architecture": json.dumps(architecture), "crc32": _checksum(tensors)}
+    # PyTorch chooses its kernels by them, and other kernels round otherwise
+    orders = {name: tensor.stride() for name, tensor in network.state_dict().items() if _dense(tensor, tensor.stride())}
+    about |= {f"strides of {name}": json.dumps(order) for name, order in orders.items()
+              if order != rebuilt.state_dict()[name].stride()}  # fmt: skip
+    write_whole(path, save(tensors, metadata=about))
 
 
 def load_model(path: str | os.PathLike[str]) -> nn.Sequential:
     """Rebuild a network written by `save_model`, on the CPU and in eval mode.
 
-    Raises ``FileNotFoundError`` or ``ValueError`` naming the file when it is missing, damaged or of another kind.
+    Raises ``FileNotFoundError``, or ``ValueError`` that tells a damaged file from one that `save_model` has not written
+    and from one whose network cannot be rebuilt.
 
     >>> network = mlp((16,), seed=3)
     >>> save_model(network, "student.safetensors")
     >>> torch.equal(load_model("student.safetensors").classes.weight, network.classes.weight)
     True
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
     try:
-        with safe_open(path, framework="pt") as file:
-            architecture = json.loads((file.metadata() or {})["architecture"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        builders: dict[str, Callable[..., nn.Sequential]] = {"conv_net": conv_net, "mlp": mlp}
-        model = builders[architecture.pop("name")](**architecture)
+        content = read_whole(path)
+        tensors, about = load(content), _metadata(content)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no checkpoint at {path}") from None
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{path} is damaged, or no safetensors file: {error}") from error
+    if "architecture" not in about:
+        raise ValueError(
+            f"{path} was not written by kdcourse.models.save_model: it does not say which network it holds"
+        )
+    if about.get("crc32", _checksum(tensors)) != _checksum(tensors):
+        raise ValueError(f"{path} is damaged: its checksum differs")
+    try:
+        architecture = json.loads(about["architecture"])
+        _check_fits(tensors, _build(architecture, device="meta").state_dict())
+        model = _build(architecture)
         model.load_state_dict(tensors)
-    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path} is damaged or was not written by kdcourse.models.save_model: {error}") from error
+        for name, parameter in model.named_parameters():
+            _restride(parameter, json.loads(about.get(f"strides of {name}", "null")))
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, RecursionError) as error:
+        raise ValueError(f"{path} holds a network that cannot be rebuilt here: {error!r}") from error
     return model.eval()
+
+
+def _first_difference(model: nn.Module, rebuilt: nn.Module) -> str:
+    """In what ``model`` is another network than ``rebuilt``, whatever their weights; empty if in nothing."""
+    theirs, ours = (dict(network.named_modules(remove_duplicate=False)) for network in (rebuilt, model))
+    for name, layer in ours.items():
+        if parametrize.is_parametrized(layer):
+            return f"layer {name!r} computes its weights: remove masks, or bake what is rounded, first"
+    for name, other in zip_longest(ours, theirs):
+        if name != other:
+            return f"there is {'no layer' if name is None else f'layer {name!r}'} where it has {other!r}"
+    seen: dict[int, str] = {}
+    for name in theirs:
+        found = _layer_difference(ours[name], theirs[name]) or _tensor_difference(ours[name], theirs[name])
+        if found:
+            return f"layer {name!r} {found}" if name else f"it {found}"
+        for part in (ours[name], *_tensors(ours[name]).values()):
+            where = part.data_ptr() if isinstance(part, Tensor) else id(part)
+            if where in seen:
+                return f"layer {name!r} is tied to {seen[where]!r}, and would not be afterwards"
+            seen[where] = name
+    return ""
+
+
+def _layer_difference(layer: nn.Module, other: nn.Module) -> str:
+    if type(layer) is not type(other):
+        return f"is {type(layer).__name__}, not {type(other).__name__}"
+    if "forward" in vars(layer):
+        return "has a forward of its own"
+    if any(value for name, value in vars(layer).items() if name.endswith(("_hooks", "_pre_hooks"))):
+        return "has hooks: remove them first"
+    for name, value in vars(other).items():
+        own = vars(layer).get(name)
+        if not name.startswith("_") and name not in ("training", "architecture") and own != value:
+            return f"has {name} = {own}, not {value}"
+    return ""
+
+
+def _tensor_difference(layer: nn.Module, other: nn.Module) -> str:
+    ours, theirs = _tensors(layer), _tensors(other)
+    if ours.keys() != theirs.keys():
+        return f"has {', '.join(sorted(ours.keys() ^ theirs.keys()))} more or less"
+    for name, tensor in ours.items():
+        if type(tensor) is not type(theirs[name]) or tensor.is_meta:
+            return f"has no plain {name}, but one of type {type(tensor).__name__} on {tensor.device}"
+        if tensor.dtype != theirs[name].dtype:
+            return f"has {name} in {tensor.dtype}, not {theirs[name].dtype}: convert a copy of the model first"
+        if tensor._backward_hooks:
+            return f"has a hook on {name}: remove it first"
+        if tensor.shape != theirs[name].shape:
+            return f"has {name} of shape {tuple(tensor.shape)}, not {tuple(theirs[name].shape)}"
+    return ""
+
+
+def _tensors(layer: nn.Module) -> dict[str, Tensor]:
+    found = {**layer._parameters, **layer._buffers}
+    return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """The network inside wrappers that only change how it is run."""
+    while True:
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"save_model() needs an nn.Module, got {type(model).__name__}")
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif "_orig_mod" in model._modules:  # torch.compile's
+            model = model.get_submodule("_orig_mod")
+        else:
+            return model
+
+
+def _build(architecture: dict[str, Any], *, device: str = "cpu") -> nn.Sequential:
+    """The network that an ``.architecture`` describes, in float32 whatever the default is."""
+    builders: dict[str, Callable[..., nn.Sequential]] = {"conv_net": conv_net, "mlp": mlp}
+    sizes = dict(architecture)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device(device):
+            return builders[sizes.pop("name")](**sizes)
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _check_fits(tensors: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    """Raise before a damaged size takes all memory, and where loading would round."""
+    if tensors.keys() != wanted.keys():
+        raise ValueError(f"{', '.join(sorted(tensors.keys() ^ wanted.keys()))} more or less than it has")
+    for name, tensor in tensors.items():
+        if (tensor.shape, tensor.dtype) != (wanted[name].shape, wanted[name].dtype):
+            raise ValueError(f"{name} is {tensor.dtype} {tuple(tensor.shape)}, and it has {wanted[name].dtype} "
+                             f"{tuple(wanted[name].shape)}")  # fmt: skip
+
+
+def _restride(parameter: nn.Parameter, order: Sequence[int] | None) -> None:
+    """Put the numbers in the order in memory that they were saved in."""
+    if order is not None:
+        if not _dense(parameter, order):
+            raise ValueError(f"no order in memory is {order}")
+        parameter.data = torch.empty_strided(parameter.shape, order).copy_(parameter.data)
+
+
+def _dense(tensor: Tensor, order: Sequence[int]) -> bool:
+    reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, order, strict=True))
+    return reach + 1 == tensor.numel()
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return dict(header.get("__metadata__", {}))
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    found = 0
+    for name in sorted(tensors):
+        found = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes(), found)
+    return f"{found:08x}"
 
 
 def _named(layers: OrderedDict[str, nn.Module], **architecture: Any) -> nn.Sequential:
