@@ -6,21 +6,19 @@ are no class, ``TypeError`` for labels that are not int64.
 """
 
 import math
-import re
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest, t
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from ._base.checks import IGNORED, check_finite_float, check_label_range, widen
 from ._base.modes import Inputs, call, in_eval_mode, layer_by_layer
+from ._base.operators import count_operations
 from ._base.parametrizing import copied, make_permanent
 from ._base.weights import CoverageWarning, all_places, check_initialised
 
@@ -205,6 +203,9 @@ def count_parameters(model: nn.Module) -> int:
     """How many numbers training may change; tied ones count once, those behind a computed weight as they are stored.
 
     Raises ``ValueError`` for a layer that is not initialised yet.
+
+    >>> count_parameters(nn.Linear(3, 2))
+    8
     """
     check_initialised(model)
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -216,55 +217,18 @@ def count_macs(model: nn.Module, example: Inputs) -> int:
     ``example`` is a tensor, a tuple of the model's inputs, or a dictionary of them by name. Attention and recurrent
     layers are counted as the matrix products that they are, whatever single operator computes them; what it takes to
     compute a weight is not counted. An operator that multiplies matrices and is not counted is named in a warning.
+
+    >>> count_macs(nn.Linear(3, 2), torch.zeros(5, 3))
+    30
     """
     if any(place.computed_by for place in all_places(model).values()):
         model = copied(model)
         make_permanent(model)
-    counter = FlopCounterMode(display=False, custom_mapping=_FLOPS)
-    with in_eval_mode(model), layer_by_layer(), torch.no_grad(), _Seen() as seen, counter:
-        call(model, example)
-    uncounted = sorted(operator for operator in seen.operators if _is_product(operator, counter.flop_registry))
+    with in_eval_mode(model), layer_by_layer(), torch.no_grad():
+        operations, uncounted = count_operations(lambda: call(model, example))
     if uncounted:
         warnings.warn(f"not counted: {', '.join(uncounted)}", CoverageWarning, stacklevel=2)
-    return int(counter.get_total_flops()) // 2
-
-
-class _Seen(TorchDispatchMode):
-    """Notes every operator that runs inside, as ``namespace::name``."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.operators: set[str] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.operators.add(str(func._schema.name) if hasattr(func, "_schema") else str(func))
-        return func(*args, **kwargs or {})
-
-
-def _is_product(operator: str, counted: Mapping[Any, Any]) -> bool:
-    """Whether an operator without a formula multiplies matrices, or is of another library and so might."""
-    space, _, name = operator.partition("::")
-    if space not in ("aten", "prim", "prims", "profiler", "higher_order"):
-        return True
-    return f"{space}.{name}" not in map(str, counted) and bool(_PRODUCTS.search(name))
-
-
-def _layers(rows: Sequence[int], weights: Sequence[Sequence[int]]) -> int:
-    """Operations where every row of inputs (..., features) meets each weight matrix of a recurrent layer."""
-    return 2 * math.prod(rows[:-1]) * sum(math.prod(shape) for shape in weights if len(shape) == 2)
-
-
-# single operators for recurrent layers, and products with a vector, which the counter has no formula for
-_FLOPS = {
-    torch.ops.aten.mkldnn_rnn_layer: lambda rows, first, second, *_, **options: _layers(rows, (first, second)),
-    torch.ops.aten._cudnn_rnn: lambda rows, weights, *_, **options: _layers(rows, weights),
-    torch.ops.aten.mv: lambda matrix, *_, **options: 2 * math.prod(matrix),
-    torch.ops.aten.addmv: lambda added, matrix, *_, **options: 2 * math.prod(matrix),
-    torch.ops.aten.dot: lambda vector, *_, **options: 2 * math.prod(vector),
-}
-_PRODUCTS = re.compile(
-    r"mm(_|$)|mv$|dot$|matmul|conv(?!ert)|_rnn|_lstm|attention|mkldnn_linear|^linear|_trilinear|_cdist_fo"
-)
+    return operations // 2
 
 
 def _rows(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

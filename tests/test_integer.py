@@ -16,7 +16,8 @@ from kdcourse import quantization as qz
 from kdcourse.data import data_dir, load_mnist
 from kdcourse.metrics import accuracy, agreement
 from kdcourse.models import conv_net, load_model, mlp
-from kdcourse.quantization.integer import FixedPoint, multiply, run_layer
+from kdcourse.quantization.arithmetic import FixedPoint, multiply
+from kdcourse.quantization.integer import run_layer
 from kdcourse.seeds import seeded
 
 

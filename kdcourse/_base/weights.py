@@ -30,7 +30,11 @@ class CoverageWarning(UserWarning):
 
 
 class Masked(nn.Module):
-    """Owns a mask as a buffer and zeroes the weights that it does not keep; put on a layer by `apply_masks`."""
+    """Owns a mask as a buffer and zeroes the weights that it does not keep; put on a layer by `apply_masks`.
+
+    >>> Masked(torch.tensor([True, False]))(torch.tensor([3.0, 4.0]))
+    tensor([3., 0.])
+    """
 
     mask: Tensor
 

@@ -13,10 +13,9 @@ from .masks import (
     polynomial_sparsity,
     prunable_weights,
     random_mask,
-    sensitivity_scan,
     sparsity,
-    taylor_scores,
 )
+from .sensitivity import sensitivity_scan, taylor_scores
 from .storage import break_even_sparsity, header_bytes, read_layer, storage_bytes, write_layer
 from .structured import best_channels, channel_scores, mask_filters, prune_filters
 

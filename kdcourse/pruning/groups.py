@@ -69,6 +69,10 @@ def channel_groups(model: nn.Module, example: Example) -> list[Group]:
     channel would not stay zero.
 
     Raises ``ValueError`` naming the operation through which channels cannot be followed.
+
+    >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 3))
+    >>> [(group.name, group.channels, group.prunable) for group in channel_groups(model, torch.zeros(1, 1, 8, 8))]
+    [('0', 4, True), ('3', 2, False)]
     """
     names: dict[int, str] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):

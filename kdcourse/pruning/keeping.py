@@ -28,6 +28,14 @@ def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     An optimizer built before still trains the same parameters. Raises ``ValueError``, and changes nothing, for an
     unknown layer, a mask of the wrong shape or dtype, or one that empties its layer, two masks for one tensor, and a
     weight that is computed by something other than a mask or a quantizer.
+
+    >>> model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    >>> apply_masks(model, layer_magnitude_masks(model, 0.5))
+    >>> optimizer = torch.optim.AdamW(model.parameters())
+    >>> model(torch.ones(1, 4)).sum().backward()
+    >>> optimizer.step()
+    >>> sparsity(model)
+    0.5
     """
     chosen = places(model, masks) if masks else {}
     ties, wanted = owners(model), dict[int, tuple[str, Tensor]]()
@@ -43,7 +51,14 @@ def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
 
 
 def masks_of(model: nn.Module) -> dict[str, Tensor]:
-    """Copies of the masks that ``model`` carries, by layer; empty for a model without."""
+    """Copies of the masks that ``model`` carries, by layer; empty for a model without.
+
+    >>> model = nn.Sequential(nn.Linear(2, 2))
+    >>> apply_masks(model, {"0": torch.tensor([[True, False], [True, True]])})
+    >>> masks_of(model)
+    {'0': tensor([[ True, False],
+            [ True,  True]])}
+    """
     return {name: masked.mask.clone() for name, (_, masked) in _masked_places(model).items()}
 
 
@@ -52,6 +67,12 @@ def remove_masks(model: nn.Module) -> None:
 
     The model's state dict has its former keys, and nothing keeps the zeros zero when training goes on. A quantizer
     stays where it is. Raises ``ValueError``, and changes nothing, where a tied weight is masked in one place only.
+
+    >>> model = nn.Sequential(nn.Linear(4, 2))
+    >>> apply_masks(model, layer_magnitude_masks(model, 0.5))
+    >>> remove_masks(model)
+    >>> sparsity(model), list(model.state_dict())
+    (0.5, ['0.weight', '0.bias'])
     """
     found, ties = _masked_places(model), owners(model)
     for name, (place, masked) in found.items():
@@ -71,6 +92,13 @@ def snapshot(model: nn.Module) -> dict[str, Tensor]:
 
     Keys are those of the model without masks, values the effective weights, so that it suits `rewind` and
     ``load_state_dict`` of a model without masks alike.
+
+    >>> model = nn.Linear(2, 2)
+    >>> beginning = snapshot(model)
+    >>> with torch.no_grad():
+    ...     _ = model.weight.add_(1)
+    >>> torch.equal(beginning["weight"], model.weight)
+    False
     """
     return {
         name: (value if mask is None else value.masked_fill(~mask, 0)).detach().clone()
@@ -86,6 +114,13 @@ def rewind(model: nn.Module, initial_state: Mapping[str, Tensor]) -> None:
     nothing, when entries are missing, unknown or of another shape.
 
     Source: Frankle, Carbin 2019, arXiv:1803.03635; Frankle, Dziugaite, Roy, Carbin 2019, arXiv:1903.01611.
+
+    >>> model = nn.Sequential(nn.Linear(4, 2))
+    >>> beginning = snapshot(model)
+    >>> apply_masks(model, layer_magnitude_masks(model, 0.5))  # after training, usually
+    >>> rewind(model, beginning)
+    >>> sparsity(model)
+    0.5
     """
     state = _plain_state(model)
     _check_state(state, initial_state)

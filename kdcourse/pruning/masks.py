@@ -7,14 +7,11 @@ masked weights are looked at. A sparsity is a share of zeros in [0, 1); anything
 NaN or infinite weights and unknown layers.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from .._base.modes import in_eval_mode
-from .._base.weights import Place, hooked, maskable, owners
 from ._layers import check_not_emptied, check_sparsity, check_weight, places
 
 
@@ -22,6 +19,9 @@ def magnitude_mask(weight: Tensor, sparsity: float) -> Tensor:
     """Prune the round(sparsity · n) weights of smallest absolute value; of equal ones the first in memory order.
 
     Source: Han, Pool, Tran, Dally 2015, arXiv:1506.02626, section 3, there with a threshold.
+
+    >>> magnitude_mask(torch.tensor([0.3, -0.1, 0.0, -0.9]), 0.5)
+    tensor([ True, False, False,  True])
     """
     check_sparsity(sparsity)
     check_weight("weight", weight)
@@ -32,6 +32,9 @@ def random_mask(weight: Tensor, sparsity: float, *, seed: int = 0) -> Tensor:
     """Prune round(sparsity · n) weights drawn evenly: the control that any criterion has to beat.
 
     The same ``seed`` gives the same mask on every device; the global random state is left alone.
+
+    >>> random_mask(torch.ones(10), 0.3, seed=0).sum()
+    tensor(7)
     """
     check_sparsity(sparsity)
     check_weight("weight", weight)
@@ -46,6 +49,9 @@ def nm_mask(weight: Tensor, *, n: int = 2, m: int = 4) -> Tensor:
     hardware multiplies. Raises ``ValueError`` where I is not a multiple of m.
 
     Source: Mishra et al. 2021, arXiv:2104.08378, for 2:4; Zhou et al. 2021, arXiv:2102.04010, for N:M.
+
+    >>> nm_mask(torch.tensor([[0.1, -0.9, 0.3, -0.2]]))
+    tensor([[False,  True,  True, False]])
     """
     check_weight("weight", weight)
     groups = grouped_inputs(weight.detach().abs(), n=n, m=m)
@@ -71,6 +77,10 @@ def prunable_weights(model: nn.Module, layers: Iterable[str] | None = None) -> d
     """The weight that each layer computes with, by the layer's name.
 
     It is the ``nn.Parameter`` itself, or under a mask a masked tensor computed from it.
+
+    >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> list(prunable_weights(model)), list(prunable_weights(model, ["2", "2.bias"]))
+    (['0', '2'], ['2', '2.bias'])
     """
     return {name: place.effective for name, place in places(model, layers).items()}
 
@@ -80,6 +90,9 @@ def global_masks(scores: Mapping[str, Tensor], sparsity: float) -> dict[str, Ten
 
     ``scores`` holds one tensor of a weight's shape for each layer, larger for what matters more. Raises
     ``ValueError`` naming the layer that would be emptied.
+
+    >>> global_masks({"a": torch.tensor([1.0, 8.0]), "b": torch.tensor([2.0, 9.0, 7.0])}, 0.4)
+    {'a': tensor([False,  True]), 'b': tensor([False,  True,  True])}
     """
     check_sparsity(sparsity)
     if not scores:
@@ -97,7 +110,12 @@ def global_masks(scores: Mapping[str, Tensor], sparsity: float) -> dict[str, Ten
 def global_magnitude_masks(
     model: nn.Module, sparsity: float, *, layers: Iterable[str] | None = None
 ) -> dict[str, Tensor]:
-    """`global_masks` of the weights' absolute values: layers of small weights lose more."""
+    """`global_masks` of the weights' absolute values: layers of small weights lose more.
+
+    >>> masks = global_magnitude_masks(nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2)), 0.5)
+    >>> sum(int(mask.sum()) for mask in masks.values())  # of 80
+    40
+    """
     return global_masks({name: w.detach().abs() for name, w in prunable_weights(model, layers).items()}, sparsity)
 
 
@@ -108,6 +126,10 @@ def layer_magnitude_masks(
 
     With a mapping only the layers that it names get a mask, and ``layers`` must be left out. Raises ``ValueError``
     naming the layer that would be emptied.
+
+    >>> model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> layer_sparsities(layer_magnitude_masks(model, {"0": 0.75, "2": 0.5}))
+    {'0': 0.75, '2': 0.5}
     """
     if isinstance(sparsity, Mapping):
         if layers is not None:
@@ -123,60 +145,14 @@ def layer_magnitude_masks(
     return masks
 
 
-def taylor_scores(
-    model: nn.Module, batch_loss: Callable[[], Tensor], *, layers: Iterable[str] | None = None
-) -> dict[str, Tensor]:
-    """How much the loss would change without each weight, to first order and squared: (w · dL/dw)².
-
-    ``batch_loss()`` runs the model on a batch and returns the 0-d loss; it is called once, in eval mode, so that
-    dropout and batch norm stay quiet. For several batches add up their scores. Gradients, modes and buffers are
-    left as they were. w is what the layer computes with, under masks and quantizers, too; the gradients of tied
-    weights are added. Raises ``ValueError`` naming a layer that is frozen, that a hook computes, or that the loss does
-    not depend on.
-
-    Source: Molchanov, Mallya, Tyree, Frosio, Kautz 2019, arXiv:1906.10771, first-order criterion. Differs from the
-    authors' code: a score for every weight, not for a filter.
-    """
-    chosen, ties = places(model, layers), owners(model)
-    groups = {name: list(ties[id(place.stored)].values()) for name, place in chosen.items()}
-    for name, group in groups.items():
-        if not group[0].stored.requires_grad:
-            raise ValueError(f"layer {name!r} is frozen: call requires_grad_(True) on it or leave it out")
-        if hooked(group[0].module):
-            raise ValueError(f"layer {name!r} is computed by {group[0].computed_by}")
-    with in_eval_mode(model), torch.enable_grad(), _as_used(groups) as used:
-        loss = batch_loss()
-    flat = [weight for weights in used.values() for weight in weights if weight.requires_grad]
-    gradients = dict(zip(map(id, flat), torch.autograd.grad(loss, flat, allow_unused=True), strict=True))
-    scores = {}
-    for name, weights in used.items():
-        found = [gradient for weight in weights if (gradient := gradients.get(id(weight))) is not None]
-        if not found:
-            raise ValueError(f"the loss does not depend on layer {name!r}: leave it out, or look at batch_loss")
-        scores[name] = (chosen[name].effective.detach() * sum(found)).square()
-    return scores
-
-
-@contextmanager
-def _as_used(groups: Mapping[str, Sequence[Place]]) -> Iterator[dict[str, list[Tensor]]]:
-    """Collects, inside the block, the tensors that the forward pass multiplies with: parameters, or computed anew."""
-    used: dict[str, list[Tensor]] = {}
-    handles = []
-    for name, group in groups.items():
-        used[name] = [place.stored for place in group[:1] if not place.steps]
-        for place in group:
-            if place.steps:
-                keep = used[name].append
-                handles.append(place.steps.register_forward_hook(lambda steps, given, weight, keep=keep: keep(weight)))
-    try:
-        yield used
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 def sparsity(model_or_masks: nn.Module | Mapping[str, Tensor], *, layers: Iterable[str] | None = None) -> float:
-    """Share of zeros among the prunable weights, or of pruned ones in a mapping of masks."""
+    """Share of zeros among the prunable weights, or of pruned ones in a mapping of masks.
+
+    >>> model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> apply_masks(model, layer_magnitude_masks(model, 0.75))
+    >>> sparsity(model)
+    0.75
+    """
     pruned = _pruned(model_or_masks, layers).values()
     return sum(int(zeros.sum()) for zeros in pruned) / sum(zeros.numel() for zeros in pruned)
 
@@ -184,7 +160,11 @@ def sparsity(model_or_masks: nn.Module | Mapping[str, Tensor], *, layers: Iterab
 def layer_sparsities(
     model_or_masks: nn.Module | Mapping[str, Tensor], *, layers: Iterable[str] | None = None
 ) -> dict[str, float]:
-    """`sparsity` of each layer by its name."""
+    """`sparsity` of each layer by its name.
+
+    >>> layer_sparsities({"a": torch.tensor([True, False]), "b": torch.tensor([True])})
+    {'a': 0.5, 'b': 0.0}
+    """
     return {name: int(zeros.sum()) / zeros.numel() for name, zeros in _pruned(model_or_masks, layers).items()}
 
 
@@ -197,6 +177,9 @@ def polynomial_sparsity(
     shares of training; ``initial`` before, ``final`` after. All lie in [0, 1], sparsities below 1.
 
     Source: Zhu, Gupta 2017, arXiv:1710.01878, equation 1.
+
+    >>> [round(polynomial_sparsity(progress, final=0.8), 3) for progress in (0.0, 0.5, 1.0)]
+    [0.0, 0.7, 0.8]
     """
     check_sparsity(initial, "initial")
     check_sparsity(final, "final")
@@ -206,44 +189,6 @@ def polynomial_sparsity(
         raise ValueError(f"need 0 <= begin < end <= 1, shares of training, got {begin} and {end}")
     left = 1 - min(max((progress - begin) / (end - begin), 0.0), 1.0)
     return final + (initial - final) * left**3
-
-
-def sensitivity_scan(
-    model: nn.Module,
-    measure: Callable[[nn.Module], float],
-    sparsities: Sequence[float],
-    *,
-    layers: Iterable[str] | None = None,
-) -> dict[str, list[float]]:
-    """What ``measure(model)`` gives with one layer alone pruned by magnitude, to each of ``sparsities`` in turn.
-
-    The model is in eval mode while it is measured. Weights and modes are put back exactly, even when ``measure``
-    raises; of a model that carries masks the masks stay.
-    """
-    chosen = places(model, layers)
-    for name, place in chosen.items():
-        if place.computed_by and not maskable(place):
-            raise ValueError(f"layer {name!r} is computed by {place.computed_by}")
-    masks = {
-        name: [layer_magnitude_masks(model, share, layers=[name])[name] for share in sparsities] for name in chosen
-    }
-    return {name: _measure_masked(model, place.stored, masks[name], measure) for name, place in chosen.items()}
-
-
-def _measure_masked(
-    model: nn.Module, stored: Tensor, masks: Sequence[Tensor], measure: Callable[[nn.Module], float]
-) -> list[float]:
-    before, measured = stored.detach().clone(), []
-    with in_eval_mode(model):
-        try:
-            for mask in masks:
-                with torch.no_grad():
-                    stored.copy_(before.masked_fill(~mask, 0))
-                measured.append(measure(model))
-        finally:
-            with torch.no_grad():
-                stored.copy_(before)
-    return measured
 
 
 def _keep_largest(scores: Tensor, sparsity: float) -> Tensor:

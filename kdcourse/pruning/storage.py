@@ -34,6 +34,10 @@ def storage_bytes(mask: Tensor, format: str, *, value_bits: int = 32, n: int = 2
     """Bytes of a layer stored in ``format``, ``mask`` (O, ...) True = kept, ``value_bits`` 8, 16 or 32.
 
     Raises ``ValueError`` for an unknown format, and for ``"nm"`` where a group keeps more than n of m.
+
+    >>> mask = torch.arange(64).reshape(8, 8) < 16
+    >>> storage_bytes(mask, "dense"), storage_bytes(mask, "bitmask"), storage_bytes(mask, "csr")
+    (256, 72, 89)
     """
     if mask.dtype != torch.bool or mask.numel() == 0:
         raise ValueError(f"mask must be a non-empty bool tensor, True = kept, got {mask.dtype} {tuple(mask.shape)}")
@@ -48,6 +52,9 @@ def break_even_sparsity(format: str, shape: Sequence[int], *, value_bits: int = 
 
     ``"bitmask"`` and ``"csr"`` are as large as dense at exactly this share. ``"nm"`` has one size, and 1 - n/m is
     the least share of zeros that it can hold.
+
+    >>> break_even_sparsity("bitmask", (100, 100))
+    0.03125
     """
     fixed, each = _costs(format, shape, value_bits=value_bits, n=n, m=m)
     total = math.prod(shape)
@@ -65,6 +72,10 @@ def write_layer(path: str | os.PathLike[str], weight: Tensor, format: str, *, n:
     The file is `storage_bytes` (of ``weight != 0``, with the weight's own bits) and `header_bytes` long. It is
     written beside ``path`` and renamed, so an interruption leaves the old one whole. Weights may be float32,
     float16, bfloat16, int8 or uint8.
+
+    >>> write_layer("layer.safetensors", torch.eye(4), "csr")
+    >>> torch.equal(read_layer("layer.safetensors"), torch.eye(4))
+    True
     """
     if weight.dtype not in VALUE_TYPES or weight.numel() == 0:
         raise ValueError(f"cannot store {weight.dtype} {tuple(weight.shape)}: need numbers of 8, 16 or 32 bits")
@@ -80,6 +91,11 @@ def read_layer(path: str | os.PathLike[str]) -> Tensor:
     """The weight that `write_layer` wrote, dense and equal in every number, on the CPU.
 
     Raises ``FileNotFoundError``, or ``ValueError`` naming the file when it is damaged or of another kind.
+
+    >>> write_layer("layer.safetensors", torch.eye(2), "bitmask")
+    >>> read_layer("layer.safetensors")
+    tensor([[1., 0.],
+            [0., 1.]])
     """
     data = read_whole(path)
     try:
@@ -99,7 +115,14 @@ def read_layer(path: str | os.PathLike[str]) -> Tensor:
 
 
 def header_bytes(path: str | os.PathLike[str]) -> int:
-    """Bytes of a safetensors file before its numbers: the header's length in 8 bytes, then names, types and shapes."""
+    """Bytes of a safetensors file before its numbers: the header's length in 8 bytes, then names, types and shapes.
+
+    >>> from pathlib import Path
+    >>> write_layer("layer.safetensors", torch.eye(4), "csr")
+    >>> size = Path("layer.safetensors").stat().st_size
+    >>> size - header_bytes("layer.safetensors") == storage_bytes(torch.eye(4) != 0, "csr")
+    True
+    """
     with Path(path).open("rb") as file:
         return 8 + int.from_bytes(file.read(8), "little")
 

@@ -33,6 +33,12 @@ def channel_scores(
     - "random": uniform numbers from ``seed``, the control
 
     Raises ``ValueError`` for a group without batch norms ("batch_norm") or a loss its weights do not reach ("taylor").
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    >>> with torch.no_grad():
+    ...     _ = model[0].weight.copy_(torch.tensor([[1.0, -1.0], [0.0, 0.5], [3.0, 0.0]]))
+    >>> channel_scores(model, "l1", example=torch.zeros(1, 2))
+    {'0': tensor([2.0000, 0.5000, 3.0000])}
     """
     groups = [group for group in channel_groups(model, example) if group.prunable]
     if kind == "taylor":
@@ -64,6 +70,9 @@ def best_channels(
     ``share`` in (0, 1] is what is kept; a mapping gives it by group, and a group it does not name stays whole.
     With ``across_groups`` the share is one of all channels together, after the best of each group: groups whose
     scores are larger keep more, so the scores must be comparable between layers. Of equal scores the first wins.
+
+    >>> best_channels({"conv1": torch.tensor([0.1, 0.5, 0.3, 0.9])}, 0.5)
+    {'conv1': tensor([1, 3])}
     """
     for name, values in scores.items():
         if values.ndim != 1 or len(values) == 0 or not values.isfinite().all():
@@ -88,6 +97,11 @@ def mask_filters(model: nn.Module, kept: Mapping[str, Tensor], *, example: Examp
     Filter, bias, and the batch norm's scale and shift become 0: with the filter alone at zero, relu(shift) is left.
     It computes what `prune_filters` computes, with nothing saved. Training it can bring the channels back.
     ``kept`` and what is raised: see `prune_filters`.
+
+    >>> model, x = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)), torch.ones(1, 2)
+    >>> masked = mask_filters(model, {"0": torch.tensor([0, 2])}, example=x)
+    >>> masked[0].weight[1], masked[0].bias[1]
+    (tensor([0., 0.], grad_fn=<SelectBackward0>), tensor(0., grad_fn=<SelectBackward0>))
     """
     groups = _chosen(channel_groups(model, example), kept)
     masked = copy.deepcopy(model)
@@ -111,6 +125,14 @@ def prune_filters(model: nn.Module, kept: Mapping[str, Tensor], *, example: Exam
 
     Raises ``ValueError`` for an unknown group, one that is not prunable or would be emptied, an index out of range
     or given twice, and a network that `channel_groups` cannot follow.
+
+    >>> model, x = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)), torch.ones(1, 2)
+    >>> prune_filters(model, {"0": torch.tensor([0, 2])}, example=x)
+    Sequential(
+      (0): Linear(in_features=2, out_features=2, bias=True)
+      (1): ReLU()
+      (2): Linear(in_features=2, out_features=1, bias=True)
+    )
     """
     every = channel_groups(model, example)
     groups = _chosen(every, kept)

@@ -11,6 +11,7 @@ from .affine import (
     quantize,
     sqnr_db,
 )
+from .arithmetic import fixed_point, integer_conv2d, integer_linear, requantize
 from .calibration import (
     LayerRange,
     Range,
@@ -23,7 +24,7 @@ from .calibration import (
 )
 from .coding import entropy_bytes, model_bytes, read_coded, write_coded
 from .folding import fold_batchnorm
-from .integer import IntegerNetwork, fixed_point, integer_conv2d, integer_linear, integer_network, requantize
+from .integer import IntegerNetwork, integer_network
 from .mixed import bit_sensitivity, choose_bits
 from .qat import bake, fake_quantize_model, learned_step_quantize
 from .sharing import SharedWeight, kmeans_share, load_shared, share_model, shared_weights

@@ -26,6 +26,9 @@ def integer_range(bits: int, *, symmetric: bool, signed: bool | None = None) -> 
     """Smallest and largest integer: symmetric ±(2^(bits-1) - 1), affine 0 … 2^bits - 1 or, signed, half below zero.
 
     The symmetric range leaves out -2^(bits-1), so that -r has the code -q and 2 bits are the ternary {-1, 0, 1}.
+
+    >>> integer_range(8, symmetric=True), integer_range(8, symmetric=False), integer_range(2, symmetric=True)
+    ((-127, 127), (0, 255), (-1, 1))
     """
     if not isinstance(bits, int) or not 2 <= bits <= 8:
         raise ValueError(f"bits must be a whole number from 2 to 8, got {bits!r}")
@@ -43,6 +46,10 @@ def choose_qparams(
     """The parameters under which no element of ``tensor`` saturates: `qparams_from_range` of its extremes.
 
     With ``axis``, one scale for each index along that dimension (0 is the output channel of a weight).
+
+    >>> params = choose_qparams(torch.tensor([-1.0, 0.0, 4.1]), bits=8)
+    >>> round(params.scale.item(), 4), params.zero_point.item()
+    (0.02, 50)
     """
     check_finite("tensor", tensor)
     if axis is None:
@@ -71,6 +78,9 @@ def qparams_from_range(
     Also raises ``ValueError`` for minimum > maximum, or limits so far apart that the scale overflows.
 
     Source: Jacob et al. 2018, arXiv:1712.05877, sections 2.1 and 3.
+
+    >>> qparams_from_range(-1.0, 4.1).zero_point
+    tensor(50, dtype=torch.int32)
     """
     qmin, qmax = integer_range(bits, symmetric=symmetric, signed=signed)
     low, high = _limits(minimum, maximum, axis)
@@ -87,6 +97,9 @@ def quantize(tensor: Tensor, params: QuantParams) -> Tensor:
     """Integers clamp(round(r / scale) + zero_point, qmin, qmax), int8, or uint8 where qmin is 0.
 
     Ties go to the even integer, and the zero point is added after rounding: before, ties would move with it.
+
+    >>> quantize(torch.tensor([-1.0, 0.0, 4.0]), qparams_from_range(-1.0, 4.1))
+    tensor([  0,  50, 250], dtype=torch.uint8)
     """
     check_finite("tensor", tensor)
     _check_channels(tensor, params)
@@ -95,7 +108,12 @@ def quantize(tensor: Tensor, params: QuantParams) -> Tensor:
 
 
 def dequantize(codes: Tensor, params: QuantParams) -> Tensor:
-    """Reals scale · (q - zero_point) from integers, in the scale's floating-point type."""
+    """Reals scale · (q - zero_point) from integers, in the scale's floating-point type.
+
+    >>> params = qparams_from_range(-1.0, 4.1)
+    >>> dequantize(torch.tensor([50, 250], dtype=torch.uint8), params)
+    tensor([0., 4.])
+    """
     if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
         raise TypeError(f"codes must be integers, got {codes.dtype}")
     _check_channels(codes, params)
@@ -110,6 +128,9 @@ def fake_quantize(tensor: Tensor, params: QuantParams) -> Tensor:
 
     Source: Bengio, Léonard, Courville 2013, arXiv:1308.3432 (straight-through); Jacob et al. 2018,
     arXiv:1712.05877, section 3.
+
+    >>> fake_quantize(torch.tensor([-0.4, 0.9, 5.0]), qparams_from_range(0.0, 3.0, bits=2))
+    tensor([0., 1., 3.])
     """
     check_finite("tensor", tensor)
     _check_channels(tensor, params)
@@ -127,6 +148,9 @@ def sqnr_db(signal: Tensor, approximation: Tensor, *, axis: int | None = None) -
 
     0-d, or (C,) with ``axis``. Equal tensors give +infinity, also where both are zero; a zero signal that was not
     kept gives -infinity. A uniform signal gains 20 · log10(2) ≈ 6.02 dB a bit.
+
+    >>> round(sqnr_db(torch.tensor([10.0]), torch.tensor([9.0])).item(), 2)
+    20.0
     """
     check_finite("signal", signal)
     check_finite("approximation", approximation)

@@ -36,7 +36,11 @@ Method = Callable[[Sequence[Tensor]], Range]
 
 
 def min_max_range(batches: Sequence[Tensor]) -> Range:
-    """The extremes over all batches: nothing is clipped, and one outlier decides the step."""
+    """The extremes over all batches: nothing is clipped, and one outlier decides the step.
+
+    >>> min_max_range([torch.tensor([1.0, -2.0]), torch.tensor([5.0, 0.0])])
+    Range(minimum=-2.0, maximum=5.0)
+    """
     _check_batches(batches)
     return Range(min(batch.min().item() for batch in batches), max(batch.max().item() for batch in batches))
 
@@ -47,6 +51,9 @@ def moving_average_range(batches: Sequence[Tensor], *, momentum: float = 0.01) -
     Depends on the order of the batches. ``momentum`` in (0, 1].
 
     Source: Jacob et al. 2018, arXiv:1712.05877, section 3.1.
+
+    >>> moving_average_range([torch.tensor([0.0, 1.0]), torch.tensor([0.0, 3.0])], momentum=0.5)
+    Range(minimum=0.0, maximum=2.0)
     """
     _check_batches(batches)
     if not 0 < momentum <= 1:
@@ -63,6 +70,9 @@ def percentile_range(batches: Sequence[Tensor], *, percentile: float = 99.99) ->
 
     The limits are values that occurred: no share is cut that is larger than asked for. ``percentile`` in (0, 100].
     Differs from onnxruntime, which reads the same limits off a histogram, right to one of its bins.
+
+    >>> percentile_range([torch.arange(1000.0)], percentile=99.8)
+    Range(minimum=1.0, maximum=998.0)
     """
     _check_batches(batches)
     if not 0 < percentile <= 100:
@@ -88,6 +98,10 @@ def mse_range(
 
     Source: the criterion of Banner, Nahshan, Soudry 2019, arXiv:1810.05723, section 3, searched and not assumed
     to follow a distribution.
+
+    >>> values = torch.cat([torch.linspace(-1, 1, 1000), torch.tensor([3.0])])
+    >>> mse_range([values], bits=2).maximum < 3  # one outlier is clipped
+    True
     """
     low, high = min_max_range(batches)
     if candidates < 1:
@@ -112,6 +126,10 @@ def entropy_range(batches: Sequence[Tensor], *, bits: int = 8, bins: int = 2048)
     Source: Migacz 2017, "8-bit Inference with TensorRT", GPU Technology Conference. Differs from onnxruntime: its
     q is rounded down to whole counts, its [-t, t] serves non-negative values too, it keeps zeros, and with its
     default of 128 bins for 128 levels the one candidate is the whole range.
+
+    >>> values = torch.erfinv(torch.linspace(-0.9999, 0.9999, 10_001))  # as a normal distribution has them
+    >>> entropy_range([values], bits=4).maximum < values.max()  # the tails are clipped
+    tensor(True)
     """
     low, high = min_max_range(batches)
     levels = integer_range(bits, symmetric=False)[1] + 1
@@ -140,6 +158,12 @@ def calibrate(model: nn.Module, batches: Iterable[Inputs], *, method: Method = m
     activations are looked at in float32. Modes are restored and hooks removed, also after an error. Raises
     ``ValueError`` for a model without such layers or whose activations are rounded already, no batches, and NaN,
     infinity or nothing in an activation.
+
+    >>> model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU())
+    >>> with torch.no_grad():
+    ...     _ = model[0].weight.copy_(torch.eye(2))
+    >>> calibrate(model, [torch.tensor([[-1.0, 2.0]]), torch.tensor([[0.0, 3.0]])])["0"].outputs
+    Range(minimum=-1.0, maximum=3.0)
     """
     layers = called_layers(model, matrices(model))
     if not layers:

@@ -34,6 +34,11 @@ def fold_batchnorm(model: Model) -> Model:
     running statistics or of another width.
 
     Source: Jacob et al. 2018, arXiv:1712.05877, section 3.2, equation 14.
+
+    >>> model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU()).eval()
+    >>> folded, images = fold_batchnorm(model), torch.rand(1, 1, 5, 5)
+    >>> [type(layer).__name__ for layer in folded], torch.allclose(folded(images), model(images), atol=1e-6)
+    (['Conv2d', 'ReLU'], True)
     """
     folded = copied(model).eval()
     names = {part: name for name, part in folded.named_modules() if isinstance(part, _BatchNorm)}

@@ -8,23 +8,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._base.tracing import foreign_hooks, is_plain
 from .._base.weights import kind_of
 from .affine import QuantParams, dequantize, quantize
+from .arithmetic import FixedPoint, fixed_point, integer_conv2d, integer_linear, requantize
 from .qat import ActivationQuantizer, weight_quantizer
 
 OTHERWISE = "quantize an exported file, kdcourse.export.quantize_static()"
-INT32 = torch.iinfo(torch.int32)
-
-
-class FixedPoint(NamedTuple):
-    """A positive real factor as multiplier · 2^-(31 + shift), multiplier int64 in [2^30, 2^31), shift any sign."""
-
-    multiplier: Tensor
-    shift: Tensor
 
 
 class IntegerLayer(NamedTuple):
@@ -48,7 +40,14 @@ class IntegerLayer(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class IntegerNetwork:
-    """Layers that pass integers on; calling it takes real images and returns real logits."""
+    """Layers that pass integers on; calling it takes real images and returns real logits.
+
+    >>> model, images = nn.Sequential(nn.Linear(4, 2)), torch.rand(16, 4)
+    >>> rounded = fake_quantize_model(model, activation_bits=8, ranges=calibrate(model, [images]))
+    >>> network = integer_network(rounded)
+    >>> network.run(quantize(images, network.layers[0].inputs)).dtype
+    torch.int32
+    """
 
     layers: tuple[IntegerLayer, ...]
 
@@ -89,6 +88,12 @@ def integer_network(model: nn.Module) -> IntegerNetwork:
     Raises ``ValueError`` naming the layer that has no integer counterpart here, or has hooks.
 
     Source: Jacob et al. 2018, arXiv:1712.05877, sections 2.2 to 2.4.
+
+    >>> model, images = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), torch.rand(16, 4)
+    >>> rounded = fake_quantize_model(model, activation_bits=8, ranges=calibrate(model, [images]))
+    >>> network = integer_network(rounded)
+    >>> torch.allclose(network(images), rounded(images), atol=0.05)
+    True
     """
     if not is_plain(model, nn.Sequential, nn.Linear, nn.Conv2d):
         raise ValueError(
@@ -139,78 +144,6 @@ def run_layer(layer: IntegerLayer, codes: Tensor) -> Tensor:
     if layer.outputs is None or layer.factor is None:
         return accumulators
     return requantize(accumulators, layer.factor, layer.outputs)
-
-
-def integer_linear(
-    codes: Tensor, weight: Tensor, bias: Tensor, *, input_zero_point: int, accumulator: torch.dtype = torch.int32
-) -> Tensor:
-    """Σ_i (q_i - z) · w_ji + b_j for codes (N, in), int8 weight (out, in), int32 bias (out,): int32 (N, out).
-
-    ``accumulator`` is the type that every product and sum is kept in; a narrower one wraps around, which shows why
-    32 bits are needed: two products of 255 · 127 already exceed int16.
-    """
-    centred = codes.to(accumulator) - input_zero_point
-    return centred @ weight.to(accumulator).T + bias.to(accumulator)
-
-
-def integer_conv2d(
-    codes: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    *,
-    input_zero_point: int,
-    stride: tuple[int, int] = (1, 1),
-    padding: tuple[int, int] = (0, 0),
-    accumulator: torch.dtype = torch.int32,
-) -> Tensor:
-    """Convolution of codes (N, in, H, W) as `integer_linear` of every patch: int32 (N, out, H', W').
-
-    The border is padded with the zero point, the code of the real number 0.
-    """
-    vertical, horizontal = padding
-    padded = F.pad(codes, (horizontal, horizontal, vertical, vertical), value=input_zero_point)
-    outputs, _, height, width = weight.shape
-    # (N, in, H', W', height, width) -> (N, H', W', in · height · width)
-    patches = padded.unfold(2, height, stride[0]).unfold(3, width, stride[1]).permute(0, 2, 3, 1, 4, 5).flatten(3)
-    flat = integer_linear(
-        patches.flatten(0, 2), weight.flatten(1), bias, input_zero_point=input_zero_point, accumulator=accumulator
-    )
-    return flat.reshape(*patches.shape[:3], outputs).permute(0, 3, 1, 2)
-
-
-def fixed_point(factor: Tensor | float) -> FixedPoint:
-    """A positive factor below 2^31 with a 31-bit multiplier: factor ≈ multiplier · 2^-(31 + shift), right to 2^-31.
-
-    Source: Jacob et al. 2018, arXiv:1712.05877, equation 6, M = 2^-n · M0 with M0 in [0.5, 1).
-    """
-    factor = torch.as_tensor(factor, dtype=torch.float64)
-    if not ((factor > 0) & (factor < 2**31)).all():
-        raise ValueError(f"factors must lie between 0 and 2^31, got {factor.min().item():g} to {factor.max().item():g}")
-    mantissa, exponent = torch.frexp(factor)
-    multiplier = torch.round(mantissa * 2**31).to(torch.int64)
-    full = multiplier == 2**31  # a mantissa a hair below 1
-    return FixedPoint(torch.where(full, multiplier // 2, multiplier), -exponent.long() - full.long())
-
-
-def multiply(integers: Tensor, factor: FixedPoint) -> Tensor:
-    """The integers (N, C, …) times the factor, 0-d or (C,), rounded to int64, in integer arithmetic alone.
-
-    Two roundings, as in gemmlowp: the product's upper 31 bits with half up, then the right shift with half away
-    from zero. A factor above 1 shifts left first, and saturates at int32.
-    """
-    shape = [-1] + [1] * (integers.ndim - 2) if factor.multiplier.ndim else []
-    multiplier, shift = factor.multiplier.reshape(shape), factor.shift.reshape(shape)
-    shifted = (integers.long() << (-shift).clamp(min=0)).clamp(INT32.min, INT32.max)
-    high = (shifted * multiplier + 2**30) >> 31
-    right = shift.clamp(0, 62)
-    half = (torch.ones_like(right) << right) >> 1  # 0 where there is nothing to shift
-    return (high + half - ((high < 0) & (right > 0)).long()) >> right
-
-
-def requantize(accumulators: Tensor, factor: FixedPoint, outputs: QuantParams) -> Tensor:
-    """int32 accumulators to the next layer's codes: multiply, add the zero point, saturate."""
-    codes = (multiply(accumulators, factor) + int(outputs.zero_point)).clamp(outputs.qmin, outputs.qmax)
-    return codes.to(torch.uint8 if outputs.qmin >= 0 else torch.int8)
 
 
 def _plain_layers(module: nn.Module, path: str) -> Iterator[tuple[str, Any]]:

@@ -17,6 +17,11 @@ def bit_sensitivity(
 
     ``measure`` takes a model in eval mode and returns what should be small, such as the loss on validation images.
     It is handed copies: the model itself is left alone.
+
+    >>> model, x = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1)), torch.ones(1, 4)
+    >>> damage = bit_sensitivity(model, lambda model: abs(model(x) - 1).item(), (2, 8))
+    >>> list(damage), list(damage["0"])
+    (['0', '2'], [2, 8])
     """
     if not bits:
         raise ValueError("no bits to try: pass for example (2, 4, 8)")
@@ -41,6 +46,10 @@ def choose_bits(
     measured one layer at a time: that damages add up is an assumption.
     Raises ``ValueError`` for layers without a size, damages that are not finite, and a budget that even the fewest
     bits exceed.
+
+    >>> damage = {"conv": {4: 0.3, 8: 0.1}, "head": {4: 0.02, 8: 0.01}}
+    >>> choose_bits(damage, {"conv": 100, "head": 1000}, 600)
+    {'conv': 8, 'head': 4}
     """
     missing = [name for name in sensitivity if name not in sizes]
     if missing or not sensitivity:

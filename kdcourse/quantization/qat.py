@@ -105,6 +105,9 @@ def learned_step_quantize(tensor: Tensor, step: Tensor, *, qmin: int, qmax: int,
     and multiplied by ``gradient_scale``, for which the paper takes 1 / √(elements · qmax).
 
     Source: Esser et al. 2020, arXiv:1902.08153, equations 1 to 5.
+
+    >>> learned_step_quantize(torch.tensor([-2.0, 0.3, 0.6]), torch.tensor(0.5), qmin=-2, qmax=1)
+    tensor([-1.0000,  0.5000,  0.5000])
     """
     if step.ndim != 0:
         raise ValueError(f"step must be a 0-d tensor, got shape {tuple(step.shape)}")
@@ -134,6 +137,12 @@ def fake_quantize_model(
     one, or a weight that a hook computes.
 
     Source: Jacob et al. 2018, arXiv:1712.05877, section 3.
+
+    >>> model, images = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), torch.rand(16, 4)
+    >>> ranges = calibrate(model, [images])
+    >>> rounded = fake_quantize_model(model, weight_bits=2, activation_bits=8, ranges=ranges)
+    >>> len(rounded[0].weight[0].unique()) <= 3
+    True
     """
     found = quantizable(model)
     bits = dict(weight_bits) if isinstance(weight_bits, Mapping) else dict.fromkeys(found, weight_bits)
@@ -157,6 +166,11 @@ def bake(model: nn.Module) -> nn.Module:
 
     After `fake_quantize_model` and `share_model`, masks, and also weight norm, spectral norm and `nn.utils.prune`.
     It gives the outputs of ``model`` in eval mode, up to those roundings.
+
+    >>> model = nn.Sequential(nn.Linear(4, 2))
+    >>> baked = bake(fake_quantize_model(model, weight_bits=2))
+    >>> type(baked[0]).__name__, len(baked[0].weight[0].unique()) <= 3
+    ('Linear', True)
     """
     result = copied(model)
     make_permanent(result)

@@ -33,6 +33,10 @@ def kmeans_share(weight: Tensor, *, bits: int, keep_zeros: bool = False, iterati
     ``bits`` from 1 to 8. Nothing is random.
 
     Source: Han, Mao, Dally 2016, arXiv:1510.00149, section 3, with linear initialisation (3.2).
+
+    >>> shared = kmeans_share(torch.tensor([0.0, 1.0, 9.0, 10.0]), bits=1)
+    >>> shared.codebook, shared.indices
+    (tensor([0.5000, 9.5000]), tensor([0, 0, 1, 1], dtype=torch.uint8))
     """
     check_finite("weight", weight)
     if not isinstance(bits, int) or not 1 <= bits <= 8:
@@ -111,6 +115,10 @@ def share_model(
     layers, an unknown layer name, tied weights, or weights that float16 cannot hold.
 
     Source: Han, Mao, Dally 2016, arXiv:1510.00149, section 3.3.
+
+    >>> sharing = share_model(nn.Sequential(nn.Linear(8, 4)), bits=2)
+    >>> len(sharing[0].weight.unique()) <= 4
+    True
     """
     found = matrices(model)
     chosen = dict(bits) if isinstance(bits, Mapping) else dict.fromkeys(found, bits)
@@ -140,6 +148,10 @@ def shared_weights(model: nn.Module) -> dict[str, SharedWeight]:
     ``load_shared`` of the result into a plain model gives the weights that ``model`` computes with. Raises
     ``ValueError`` for a model that shares nothing, a codebook that training has led beyond float16, or shared weights
     that are rounded on top.
+
+    >>> shared = shared_weights(share_model(nn.Sequential(nn.Linear(8, 4)), bits=2, bias_bits=1))
+    >>> {name: tuple(entry.indices.shape) for name, entry in shared.items()}
+    {'0.weight': (4, 8), '0.bias': (4,)}
     """
     found: dict[str, SharedWeight] = {}
     for name, place in _by_parameter(model).items():
@@ -159,6 +171,12 @@ def load_shared(model: nn.Module, shared: Mapping[str, SharedWeight]) -> None:
 
     Raises ``ValueError`` naming the parameter, and changes nothing, where ``model`` has none of this name or shape, or
     one that is computed or of a type that cannot hold the values.
+
+    >>> model = nn.Sequential(nn.Linear(8, 4))
+    >>> sharing = share_model(model, bits=2)
+    >>> load_shared(model, shared_weights(sharing))
+    >>> torch.equal(model[0].weight, sharing[0].weight)
+    True
     """
     places = _by_parameter(model)
     for name, entry in shared.items():

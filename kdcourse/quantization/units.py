@@ -15,6 +15,14 @@ def drop_dead_units(shared: Mapping[str, SharedWeight]) -> dict[str, SharedWeigh
     For multilayer perceptrons, ``shared`` holding the weights in the order of the layers. Such a unit's weights become
     zero, where the codebook has a zero, and its bias the commonest entry: both take fewer bytes in a coded file.
     Raises ``ValueError`` where two weights in a row do not fit together.
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    >>> with torch.no_grad():
+    ...     _ = model[0].weight[0].zero_()  # so that the codebook has a zero
+    ...     _ = model[2].weight[:, 1].zero_()  # nothing leaves unit 1
+    >>> dropped = drop_dead_units(shared_weights(share_model(model)))
+    >>> dropped["0.weight"].weight()[1]
+    tensor([0., 0.])
     """
     result = dict(shared)
     for name, bias, following in reversed(_hidden_layers(shared)):
@@ -34,6 +42,14 @@ def renumber_units(shared: Mapping[str, SharedWeight], *, without_biases: bool =
     which. For multilayer perceptrons, ``shared`` holding the weights in the order of the layers, and the biases, unless
     the layers have none, which ``without_biases`` says. Raises ``ValueError`` where two weights in a row do not fit
     together, or a bias is missing.
+
+    >>> model, x = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)), torch.ones(1, 2)
+    >>> shared = shared_weights(share_model(model, bits=8, bias_bits=8))
+    >>> load_shared(model, shared)
+    >>> before = model(x)
+    >>> load_shared(model, renumber_units(shared))
+    >>> torch.allclose(model(x), before)
+    True
     """
     result = dict(shared)
     for name, bias, following in _hidden_layers(shared):

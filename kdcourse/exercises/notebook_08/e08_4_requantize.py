@@ -250,7 +250,7 @@ EXERCISE = Exercise(
         "|a m| < 2^62, so nothing overflows int64. Source: Jacob et al. 2018, arXiv:1712.05877, section 2.2; their "
         "code rounds twice, to stay in 32 bits."
     ),
-    forbidden=("kdcourse.quantization.requantize", "kdcourse.quantization.integer.multiply"),
+    forbidden=("kdcourse.quantization.requantize", "kdcourse.quantization.arithmetic.multiply"),
     relative=0.0,
     absolute=0.0,
 )
