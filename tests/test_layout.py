@@ -8,10 +8,6 @@ CELLAR = "_base"
 GROUND_FLOOR = {"losses", "pruning", "quantization", "metrics", "seeds", "claims"}
 TOP = {"exercises", "widgets", "__main__"}
 LONGEST = 300  # lines of a module
-# modules that are still longer: shrink this, add nothing
-TOO_LONG = {f"exercises/{name}.py" for name in (
-    "clinic", "networks", "questions", *(f"notebook_{number:02}" for number in range(1, 11))
-)}  # fmt: skip
 
 
 def room(path):
@@ -62,4 +58,4 @@ def test_no_import_circles():
 def test_no_module_is_longer_than_is_read_at_a_sitting():
     files = {str(path.relative_to(PACKAGE).as_posix()): path for path in PACKAGE.rglob("*.py")}
     long = {name for name, path in files.items() if len(path.read_text(encoding="utf-8").splitlines()) > LONGEST}
-    assert long - TOO_LONG == set(), "split by meaning"
+    assert long == set(), "split by meaning"
