@@ -153,3 +153,23 @@ def _is_finite_number(name: str, value: float) -> bool:
 def widen(logits: Tensor) -> Tensor:
     """Half precision to float32, where exponentials neither overflow nor vanish; anything else unchanged."""
     return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+
+
+def check_finite(name: str, tensor: Tensor) -> None:
+    """Raise unless ``tensor`` is a non-empty float32 or float64 tensor without NaN or infinity."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+    if tensor.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"{name} must be float32 or float64, got {tensor.dtype}: convert it first")
+    if tensor.numel() == 0:
+        raise ValueError(f"{name} is empty: shape {tuple(tensor.shape)}")
+    if not torch.isfinite(tensor).all():
+        raise ValueError(f"{name} contains NaN or infinity: look for a diverged model or a division by zero")
+
+
+def check_weight(name: str, weight: Tensor) -> None:
+    """Raise unless ``weight`` is a non-empty floating-point tensor of finite numbers."""
+    if not weight.is_floating_point() or weight.numel() == 0:
+        raise ValueError(f"{name} must be a non-empty floating-point tensor, got {weight.dtype} {tuple(weight.shape)}")
+    if not torch.isfinite(weight).all():
+        raise ValueError(f"{name} contains NaN or infinity: it cannot be ranked; look for a diverged model")

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
-import torch
 from torch import Tensor, nn
 
 from .._base.weights import COVERED, Place, all_places, matrices, owners, warn_left_out
@@ -44,14 +43,6 @@ def check_sparsity(sparsity: float, name: str = "sparsity") -> None:
     """Raise unless ``sparsity`` lies in [0, 1)."""
     if not 0.0 <= sparsity < 1.0:
         raise ValueError(f"{name} must lie in [0, 1): the share of weights to prune, not a percentage; got {sparsity}")
-
-
-def check_weight(name: str, weight: Tensor) -> None:
-    """Raise unless ``weight`` is a non-empty floating-point tensor of finite numbers."""
-    if not weight.is_floating_point() or weight.numel() == 0:
-        raise ValueError(f"{name} must be a non-empty floating-point tensor, got {weight.dtype} {tuple(weight.shape)}")
-    if not torch.isfinite(weight).all():
-        raise ValueError(f"{name} contains NaN or infinity: it cannot be ranked; look for a diverged model")
 
 
 def check_not_emptied(layer: str, mask: Tensor) -> None:

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from ._layers import check_not_emptied, check_sparsity, check_weight, places
+from .._base.checks import check_weight
+from ._layers import check_not_emptied, check_sparsity, places
 
 
 def magnitude_mask(weight: Tensor, sparsity: float) -> Tensor:
@@ -46,7 +47,8 @@ def nm_mask(weight: Tensor, *, n: int = 2, m: int = 4) -> Tensor:
     """Keep the n largest absolute values of every m consecutive inputs; of equal ones the first.
 
     ``weight`` (O, I) or (O, I, kH, kW): groups run along I, for every output and kernel position by itself, as the
-    hardware multiplies. Raises ``ValueError`` where I is not a multiple of m.
+    hardware multiplies; of a transposed convolution, (I, O, ...), pass ``weight.transpose(0, 1)``. Raises
+    ``ValueError`` where I is not a multiple of m.
 
     Source: Mishra et al. 2021, arXiv:2104.08378, for 2:4; Zhou et al. 2021, arXiv:2102.04010, for N:M.
 

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .._base.checks import check_finite
+
 
 class QuantParams(NamedTuple):
     """How reals become integers in [qmin, qmax]: ``scale`` and ``zero_point`` are 0-d, or (C,) along ``axis``."""
@@ -184,18 +186,6 @@ def unclamped_codes(tensor: Tensor, params: QuantParams) -> Tensor:
     scale, zero_point = _broadcast(params, tensor.ndim)
     # times the inverse, as PyTorch does: dividing differs in the last bit, and so now and then in the integer
     return torch.round(tensor * (1.0 / scale)) + zero_point
-
-
-def check_finite(name: str, tensor: Tensor) -> None:
-    """Raise unless ``tensor`` is a non-empty float32 or float64 tensor without NaN or infinity."""
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
-    if tensor.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"{name} must be float32 or float64, got {tensor.dtype}: convert it first")
-    if tensor.numel() == 0:
-        raise ValueError(f"{name} is empty: shape {tuple(tensor.shape)}")
-    if not torch.isfinite(tensor).all():
-        raise ValueError(f"{name} contains NaN or infinity: look for a diverged model or a division by zero")
 
 
 def _limits(minimum: Tensor | float, maximum: Tensor | float, axis: int | None) -> tuple[Tensor, Tensor]:

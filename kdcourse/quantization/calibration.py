@@ -11,10 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .._base.checks import widen
+from .._base.checks import check_finite, widen
 from .._base.modes import Inputs, call, in_eval_mode, layer_by_layer
 from .._base.weights import Place, called_layers, matrices, warn_left_out
-from .affine import check_finite, fake_quantize_formula, integer_range, qparams_from_range
+from .affine import fake_quantize_formula, integer_range, qparams_from_range
 
 
 class Range(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .._base.checks import widen
+from .._base.checks import check_finite, widen
 from .._base.parametrizing import add_step, copied, make_permanent
 from .._base.weights import (
     COVERED,
@@ -26,7 +26,7 @@ from .._base.weights import (
     output_axis,
     warn_left_out,
 )
-from .affine import QuantParams, check_finite, choose_qparams, fake_quantize_formula, integer_range, qparams_from_range
+from .affine import QuantParams, choose_qparams, fake_quantize_formula, integer_range, qparams_from_range
 from .calibration import LayerRange, Range
 
 

@@ -6,10 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .._base.checks import widen
+from .._base.checks import check_finite, widen
 from .._base.parametrizing import add_step, copied, store
 from .._base.weights import COVERED, Place, all_places, matrices, owners, warn_left_out
-from .affine import check_finite
 
 
 class SharedWeight(NamedTuple):
