@@ -1,8 +1,10 @@
 """07.1 a step and a code for zero."""
 
+import math
+
 import torch
 
-from ..engine.core import Case, Exercise, Misconception, case
+from ..engine.core import Case, Exercise, Misconception, case, draw, integer
 
 Affine = tuple[float, int]
 
@@ -82,6 +84,38 @@ def codes_for_each_unit(minimum: float, maximum: float, *, bits: int) -> Affine:
     return 1 / scale, zero_point
 
 
+def zero_point_rounded_up(minimum: float, maximum: float, *, bits: int) -> Affine:
+    scale, _ = scale_and_zero_point(minimum, maximum, bits=bits)
+    return scale, min(math.ceil(-min(minimum, 0.0) / scale - 1e-9), 2**bits - 1)
+
+
+def zero_point_of_the_narrow_range(minimum: float, maximum: float, *, bits: int) -> Affine:
+    scale, _ = scale_and_zero_point(minimum, maximum, bits=bits)
+    return scale, round(-minimum / scale)
+
+
+def only_the_low_end_widened(minimum: float, maximum: float, *, bits: int) -> Affine:
+    return _affine(min(minimum, 0.0), maximum, 2**bits - 1)
+
+
+def only_the_high_end_widened(minimum: float, maximum: float, *, bits: int) -> Affine:
+    return _affine(minimum, max(maximum, 0.0), 2**bits - 1)
+
+
+def results_swapped(minimum: float, maximum: float, *, bits: int) -> tuple[int, float]:
+    scale, zero_point = scale_and_zero_point(minimum, maximum, bits=bits)
+    return zero_point, scale
+
+
+def gaps_of_one_sign(minimum: float, maximum: float, *, bits: int) -> Affine:
+    return _affine(min(minimum, 0.0), max(maximum, 0.0), 2 ** (bits - 1) - 1)
+
+
+def zero_point_from_the_high_end(minimum: float, maximum: float, *, bits: int) -> Affine:
+    scale, _ = scale_and_zero_point(minimum, maximum, bits=bits)
+    return scale, round(max(maximum, 0.0) / scale)
+
+
 def affine_cases() -> list[Case]:
     return [
         case(-1.0, 3.0, bits=8),
@@ -89,6 +123,14 @@ def affine_cases() -> list[Case]:
         case(-6.0, -2.0, bits=4),
         case(-1.7, 0.4, bits=3),
     ]
+
+
+def affine_drawn(g: torch.Generator) -> Case:
+    """A range whose zero point lies well off a tie, rounded up or down; sometimes it leaves out 0."""
+    bits, step = integer(g, 3, 8), draw(1, seed=g).abs().item() + 0.01
+    place = integer(g, 1, 2**bits - 3) + integer(g, 5, 45) / 100 + integer(g, 0, 1) / 2
+    away = integer(g, -1, 1) * 2**bits * step if integer(g, 0, 2) == 0 else 0.0
+    return case(-place * step + away, (2**bits - 1 - place) * step + away, bits=bits)
 
 
 EXERCISE = Exercise(
@@ -109,6 +151,7 @@ EXERCISE = Exercise(
     reference=scale_and_zero_point,
     alternatives=(affine_by_tensors, affine_from_above),
     cases=affine_cases,
+    drawn=affine_drawn,
     hints=(
         "Draw the range as a line with the codes on it. How many gaps lie between them, and which code sits at 0?",
         "Widen first: `low = min(minimum, 0.0)`, `high = max(maximum, 0.0)`. The scale is the width of one gap; the "
@@ -180,6 +223,44 @@ EXERCISE = Exercise(
             codes_for_each_unit,
             "your scale is upside down: it says how many codes a unit has. In r ≈ scale · (q - zero_point) it is the "
             "width of one step",
+        ),
+        Misconception(
+            "zero point rounded up",
+            zero_point_rounded_up,
+            "you round the zero point up. `math.ceil(3.2)` is 4, and `int(…) + 1` does the same: the nearest code is 3",
+        ),
+        Misconception(
+            "the zero point of the narrow range",
+            zero_point_of_the_narrow_range,
+            "your scale belongs to the widened range, your zero point to the narrow one. Compute both from the "
+            "widened ends",
+        ),
+        Misconception(
+            "only the low end widened",
+            only_the_low_end_widened,
+            "you widen only the low end. Where all numbers are negative the high end must go up to 0 as well",
+        ),
+        Misconception(
+            "only the high end widened",
+            only_the_high_end_widened,
+            "you widen only the high end. Where all numbers are positive the low end must go down to 0 as well",
+        ),
+        Misconception(
+            "results swapped",
+            results_swapped,
+            "both numbers are right, in the wrong order: (scale, zero_point) is asked for",
+        ),
+        Misconception(
+            "the gaps of one sign",
+            gaps_of_one_sign,
+            "you divide by 2^(bits-1) - 1. That is the last of the signed codes; from 0 to 2^bits - 1 there are "
+            "2^bits - 1 gaps",
+        ),
+        Misconception(
+            "the zero point from the high end",
+            zero_point_from_the_high_end,
+            "you count the gaps from 0 up to the high end. The zero point is the code of 0: count from the low end, "
+            "which has the code 0",
         ),
     ),
     shows="the scale is the width of one gap between codes, and the zero point is the code that means exactly 0.",

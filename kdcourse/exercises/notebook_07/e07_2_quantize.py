@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..engine.core import Case, Exercise, Misconception, case, draw
+from ..engine.core import Case, Exercise, Misconception, case, draw, integer
 
 
 def quantize(x: Tensor, scale: float, zero_point: int, *, bits: int) -> Tensor:
@@ -109,7 +109,14 @@ def quantize_cases() -> list[Case]:
         case(ties, 0.25, 131, bits=8),
         case(draw(6, 8, seed=700), 0.0317, 117, bits=8),
         case(draw(2, 3, 4, seed=701), 0.4, 9, bits=4),
+        case(draw(7, seed=702).float(), 0.11, 2, bits=5),
     ]
+
+
+def quantize_drawn(g: torch.Generator) -> Case:
+    bits = integer(g, 2, 8)
+    scale = draw(1, seed=g).abs().item() / 2**bits + 0.01
+    return case(draw(integer(g, 1, 4), integer(g, 1, 9), seed=g), scale, integer(g, 0, 2**bits - 1), bits=bits)
 
 
 EXERCISE = Exercise(
@@ -128,6 +135,7 @@ EXERCISE = Exercise(
     reference=quantize,
     alternatives=(quantize_in_integers, quantize_one_by_one),
     cases=quantize_cases,
+    drawn=quantize_drawn,
     hints=(
         "Four steps: into steps of the scale, to whole numbers, shifted, kept within the codes. Their order matters.",
         "Converting a dtype neither rounds nor saturates: it cuts off, and what does not fit wraps around.",

@@ -1,5 +1,7 @@
 """07.3 where to clip."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -90,6 +92,42 @@ def place_of_the_best(x: Tensor, candidates: list[float], *, bits: int) -> int:
 
 def error_of_the_best(x: Tensor, candidates: list[float], *, bits: int) -> float:
     return min(float((_symmetric(x, clip, bits) - x).square().mean()) for clip in candidates)
+
+
+def _least(x: Tensor, candidates: list[float], become: Callable[[float], Tensor]) -> float:
+    return min(candidates, key=lambda clip: float((become(clip) - x).square().mean()))
+
+
+def nearest_to_the_largest(x: Tensor, candidates: list[float], *, bits: int) -> float:
+    return min(candidates, key=lambda clip: abs(clip - x.abs().max().item()))
+
+
+def one_code_more_on_each_side(x: Tensor, candidates: list[float], *, bits: int) -> float:
+    n = 2 ** (bits - 1)
+    return _least(x, candidates, lambda clip: (x / clip * n).round().clamp(-n, n) * clip / n)
+
+
+def cut_off(x: Tensor, candidates: list[float], *, bits: int) -> float:
+    n = 2 ** (bits - 1) - 1
+    return _least(x, candidates, lambda clip: (x / clip * n).trunc().clamp(-n, n) * clip / n)
+
+
+def smallest_mean_of_the_errors(x: Tensor, candidates: list[float], *, bits: int) -> float:
+    return min(candidates, key=lambda clip: abs(float((_symmetric(x, clip, bits) - x).mean())))
+
+
+def only_the_high_end_clamped(x: Tensor, candidates: list[float], *, bits: int) -> float:
+    n = 2 ** (bits - 1) - 1
+    return _least(x, candidates, lambda clip: (x / clip * n).round().clamp(max=n) * clip / n)
+
+
+def error_of_the_codes(x: Tensor, candidates: list[float], *, bits: int) -> float:
+    return min(candidates, key=lambda clip: float(((_symmetric(x, clip, bits) - x) / clip).square().mean()))
+
+
+def unsigned_codes(x: Tensor, candidates: list[float], *, bits: int) -> float:
+    n = 2 ** (bits - 1) - 1
+    return _least(x, candidates, lambda clip: (x / clip * n).round().clamp(0, n) * clip / n)
 
 
 def clip_cases() -> list[Case]:
@@ -196,6 +234,44 @@ EXERCISE = Exercise(
             "the error of the best",
             error_of_the_best,
             "this is the smallest error. Return the candidate that has it",
+        ),
+        Misconception(
+            "the nearest to the largest number",
+            nearest_to_the_largest,
+            "you choose the candidate nearest to the largest absolute value. Then nothing is cut off, and one outlier "
+            "makes the steps coarse for all. Compute the error",
+        ),
+        Misconception(
+            "one code more on each side",
+            one_code_more_on_each_side,
+            "your last code is 2^(bits-1). Codes from -n to n with n = 2^(bits-1) - 1 are asked for; with 2 bits that "
+            "is one step, not two, from 0 to c",
+        ),
+        Misconception(
+            "cut off for rounded",
+            cut_off,
+            "you cut off the fraction, as `int` and `trunc` do. The nearest code is wanted: `torch.round`",
+        ),
+        Misconception(
+            "errors that cancel",
+            smallest_mean_of_the_errors,
+            "you average the errors with their signs, and so positive and negative ones cancel. Square them first",
+        ),
+        Misconception(
+            "only the high end clamped",
+            only_the_high_end_clamped,
+            "you clamp only at n. Below -n there is no code either",
+        ),
+        Misconception(
+            "the error of the codes",
+            error_of_the_codes,
+            "you measure the error in steps of the scale. The scale differs between candidates, so a coarse one looks "
+            "better than it is: go back to real numbers first",
+        ),
+        Misconception(
+            "no negative codes",
+            unsigned_codes,
+            "your codes start at 0: every negative number becomes 0. Symmetric codes go from -n to n",
         ),
     ),
     shows="the best clip balances two errors: a few numbers cut off against coarser steps for all.",

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..engine.core import Case, Exercise, Misconception, case, draw
+from ..engine.core import Case, Exercise, Misconception, case, draw, integer
 
 
 def channel_scales(weight: Tensor, *, bits: int) -> Tensor:
@@ -80,6 +80,13 @@ def channel_cases() -> list[Case]:
     return [case(small, bits=8), case(square, bits=4), case(wide, bits=2), case(-wide.abs().mT, bits=3)]
 
 
+def channels_drawn(g: torch.Generator) -> Case:
+    sizes = [integer(g, 2, 5), integer(g, 1, 4), *[integer(g, 1, 3)] * integer(g, 0, 2)]
+    weight = draw(*sizes, seed=g)
+    weight[integer(g, 0, sizes[0] - 1)] *= integer(g, 0, 1)
+    return case(weight.float() if integer(g, 0, 1) else weight, bits=integer(g, 2, 8))
+
+
 EXERCISE = Exercise(
     id="07.4",
     title="a scale for every output channel",
@@ -96,6 +103,7 @@ EXERCISE = Exercise(
     reference=channel_scales,
     alternatives=(scales_by_loop, scales_from_both_ends),
     cases=channel_cases,
+    drawn=channels_drawn,
     hints=(
         "Which dimension stays? Everything that one output channel reads shares a scale.",
         "`weight.abs().flatten(1)` has a row for every output channel. And what is 0 / 0?",

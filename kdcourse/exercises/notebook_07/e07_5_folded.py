@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..engine.core import Case, Exercise, Misconception, case, draw
+from ..engine.core import Case, Exercise, Misconception, case, draw, integer
 
 Layer = tuple[Tensor, Tensor]
 
@@ -105,12 +105,41 @@ def _norm(gain: list[float], shift: list[float], mean: list[float], variance: li
     return norm
 
 
+def results_swapped(weight: Tensor, norm: Any) -> Layer:
+    new_weight, bias = folded(weight, norm)
+    return bias, new_weight
+
+
+def gain_forgotten_in_the_bias(weight: Tensor, norm: Any) -> Layer:
+    return folded(weight, norm)[0], norm.bias - norm.running_mean * (norm.running_var + norm.eps).rsqrt()
+
+
+def another_eps(weight: Tensor, norm: Any) -> Layer:
+    return _fold(weight, norm, norm.weight * (norm.running_var + 1e-5).rsqrt())
+
+
+def mean_of_the_weights(weight: Tensor, norm: Any) -> Layer:
+    return folded(weight, norm)[0], norm.bias - weight.mean(dim=(1, 2, 3)) * _factor(norm)
+
+
+def times_the_deviation(weight: Tensor, norm: Any) -> Layer:
+    return _fold(weight, norm, norm.weight * (norm.running_var + norm.eps).sqrt())
+
+
 def folded_cases() -> list[Case]:
     small = torch.tensor([[[[1.0, 2.0]], [[0.0, -1.0]]], [[[3.0, 0.5]], [[-2.0, 1.0]]]], dtype=torch.float64)
     two = _norm([2.0, 0.5], [1.0, -1.0], [0.5, 2.0], [3.0, 0.25], 1e-2)
     three = _norm([1.5, -0.75, 0.25], [0.5, 2.0, -1.0], [-3.0, 0.5, 4.0], [0.0004, 1.7, 6.0], 1e-5)
     four = _norm([1.0, 3.0, 0.5, -2.0], [0.0, 1.0, 2.0, 3.0], [1.0, -1.0, 0.25, 2.0], [0.01, 2.0, 5.0, 0.5], 1e-3)
     return [case(small, two), case(draw(3, 3, 3, 3, seed=704), three), case(draw(4, 2, 3, 3, seed=705), four)]
+
+
+def folded_drawn(g: torch.Generator) -> Case:
+    outputs = integer(g, 2, 5)
+    gain, shift, mean = (draw(outputs, seed=g).tolist() for _ in range(3))
+    variance = (draw(outputs, seed=g).square() + 0.01).tolist()
+    weight = draw(outputs, integer(g, 1, 4), integer(g, 1, 3), integer(g, 1, 3), seed=g)
+    return case(weight, _norm(gain, shift, mean, variance, 0.1 ** integer(g, 1, 6)))
 
 
 EXERCISE = Exercise(
@@ -130,6 +159,7 @@ EXERCISE = Exercise(
     reference=folded,
     alternatives=(folded_by_trying, folded_as_pytorch_does),
     cases=folded_cases,
+    drawn=folded_drawn,
     hints=(
         "In eval mode batch norm is a straight line in each channel: a factor and a shift. What is the factor?",
         "`factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)`. It scales whatever makes up output channel "
@@ -206,6 +236,33 @@ EXERCISE = Exercise(
             "only the bias",
             only_the_bias,
             "your weight is unchanged. Batch norm also multiplies: its factor has to go into the weight",
+        ),
+        Misconception(
+            "results swapped",
+            results_swapped,
+            "both tensors are right, in the wrong order: weight first, bias second",
+        ),
+        Misconception(
+            "the gain forgotten in the bias",
+            gain_forgotten_in_the_bias,
+            "the weight is right, but in the bias the mean is only divided by the deviation. It is multiplied by γ "
+            "too: μ · factor",
+        ),
+        Misconception(
+            "another eps",
+            another_eps,
+            "you take 1e-5 for eps, the default. This norm may have another one: `norm.eps`",
+        ),
+        Misconception(
+            "the mean of the weights",
+            mean_of_the_weights,
+            "you subtract the mean of the weights. μ is the mean of the layer's outputs, seen in training: "
+            "`norm.running_mean`",
+        ),
+        Misconception(
+            "times the deviation",
+            times_the_deviation,
+            "you multiply by the standard deviation. Batch norm divides by it",
         ),
     ),
     shows="in eval mode batch norm is a factor and a shift of each output channel: the layer before can take in both.",

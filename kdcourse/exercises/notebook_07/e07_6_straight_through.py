@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..engine.core import Case, Exercise, Misconception, case, draw
+from ..engine.core import Case, Exercise, Misconception, case, draw, integer
 
 
 def straight_through_gradient(x: Tensor, gradient: Tensor, scale: float, zero_point: int, *, bits: int) -> Tensor:
@@ -100,6 +100,12 @@ def straight_cases() -> list[Case]:
     ]
 
 
+def straight_drawn(g: torch.Generator) -> Case:
+    shape, bits = (integer(g, 1, 4), integer(g, 1, 9)), integer(g, 2, 8)
+    scale = draw(1, seed=g).abs().item() / 2**bits + 0.01
+    return case(draw(*shape, seed=g), draw(*shape, seed=g), scale, integer(g, 0, 2**bits - 1), bits=bits)
+
+
 EXERCISE = Exercise(
     id="07.6",
     title="a gradient straight through",
@@ -119,6 +125,7 @@ EXERCISE = Exercise(
     reference=straight_through_gradient,
     alternatives=(gradient_where_unsaturated, gradient_by_autograd),
     cases=straight_cases,
+    drawn=straight_drawn,
     hints=(
         "Where would a small change of x still change the result, if only rounding were not there?",
         "Compute the codes, unclamped. A comparison with both ends gives a mask.",
