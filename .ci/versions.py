@@ -25,7 +25,9 @@ ASKED = "import sys, venv; print(*sys.version_info[:3], sys.version_info.release
 # the rest of the tests are about the course: its notebooks, pages and set-up
 OF_THE_COURSE = ("test_ci", "test_classroom", "test_glossary", "test_notebook", "test_offline", "test_results",
                  "test_setup", "test_shipped")  # fmt: skip
-EXTRAS = "coding,data,dev,export,plots,widgets"
+EXTRAS = "coding,data,export,plots,widgets"
+TOOLS = ["hypothesis", "nbformat", "pytest", "pytest-xdist", "torch-pruning", "torchmetrics"]
+OLDEST_TORCHAO = "torchao==0.13.*"  # a test's oracle; newer ones do not import beside PyTorch 2.8
 
 
 def pythons() -> dict[tuple[int, int], str]:
@@ -62,7 +64,7 @@ def course(python: str, name: str) -> bool:
     return attempt(name, ["make", "test", *(f"{key}={value}" for key, value in settings.items())])
 
 
-def package(python: str, name: str, torch: str) -> bool:
+def package(python: str, name: str, *torch: str) -> bool:
     """The package, not the course's pins: what pip chooses beside this torch, and the tests of the package."""
     own, report = str(BUILD / name / "bin" / "python"), BUILD / f"{name}.xml"
     tests = [
@@ -71,7 +73,7 @@ def package(python: str, name: str, torch: str) -> bool:
     return attempt(
         name,
         [python, "-m", "venv", str(BUILD / name)],
-        [own, "-m", "pip", "install", "--quiet", f".[{EXTRAS}]", "torch-pruning", torch],
+        [own, "-m", "pip", "install", "--quiet", f".[{EXTRAS}]", *TOOLS, *torch],
         [own, "-m", "pytest", "-n", "auto", "--dist", "loadfile", "-m", "not slow", f"--junitxml={report}", *tests],
     )
 
@@ -88,8 +90,8 @@ def main() -> int:
     (promised,) = re.findall(r'"torch>=([\d.]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     print(line("environment", "passed", "failed", "skipped", "seconds"), flush=True)
     fine = [course(program, names[version]) for version, program in found.items()]
-    fine.append(package(found[oldest], f"{names[oldest]}-torch{promised}", f"torch=={promised}.*"))
-    fine.append(package(found[newest], f"{names[newest]}-torch-newest", "torch"))
+    fine.append(package(found[oldest], f"{names[oldest]}-torch{promised}", f"torch=={promised}.*", OLDEST_TORCHAO))
+    fine.append(package(found[newest], f"{names[newest]}-torch-newest", "torch", "torchao"))
     return int(not all(fine))
 
 

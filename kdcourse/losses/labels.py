@@ -1,5 +1,7 @@
 """Losses that read labels. Everything they share with the others stands at the head of `kdcourse.losses.logits`."""
 
+from __future__ import annotations  # as in logits.py
+
 from torch import Tensor
 
 from .._base.checks import check_fraction, check_not_negative

@@ -18,6 +18,8 @@ batch, no position left, a single class, NaN or +inf, a row of nothing but -inf,
 (integer logits, a mask that is not bool).
 """
 
+from __future__ import annotations  # torch.compile of PyTorch 2.8 cannot read `float | Tensor` in an inner function
+
 import math
 
 import torch
