@@ -59,18 +59,30 @@ def load_mnist(subset: bool = True, root: str | os.PathLike[str] | None = None) 
     (``root/MNIST/raw/…-ubyte``), and downloaded there when absent. Every file is checked against its SHA-256.
     Raises ``FileNotFoundError`` when the data is neither there nor reachable, ``ValueError`` naming a file that
     is truncated or altered.
+
+    >>> digits = load_mnist()
+    >>> digits.train.images.shape, len(digits.validation.labels), len(digits.test.labels)
+    (torch.Size([3500, 1, 28, 28]), 500, 1000)
     """
     return _load_subset() if subset else _load_full(Path(root or os.environ.get("KDCOURSE_DATA") or data_dir()))
 
 
 def data_dir() -> Path:
-    """The course's ``data/`` folder: the checkout's where this package lies in one, else ``data`` in the cwd."""
+    """The course's ``data/`` folder: the checkout's where this package lies in one, else ``data`` in the cwd.
+
+    >>> data_dir().name
+    'data'
+    """
     checkout = Path(__file__).resolve().parent.parent / "data"
     return checkout if (checkout / "README.md").is_file() else Path("data")
 
 
 def load_results(name: str) -> dict[str, Any]:
-    """What `make results JOB=name` stored: ``recipe``, ``environment`` and ``records``, one a measurement."""
+    """What `make results JOB=name` stored: ``recipe``, ``environment`` and ``records``, one a measurement.
+
+    >>> sorted(load_results("pruning"))
+    ['environment', 'recipe', 'records']
+    """
     path = data_dir() / "results" / f"{name}.json"
     if not path.is_file():
         raise FileNotFoundError(f"no stored results at {path}: make results JOB={name} measures them")
@@ -83,6 +95,9 @@ def load_glossary() -> list[dict[str, Any]]:
 
     ``introduced`` is the number of the notebook that explains the word, ``aliases`` are other forms of it; Chinese
     names that are used side by side are parted by " / ". Raises ``FileNotFoundError`` outside a checkout.
+
+    >>> sorted(load_glossary()[0])
+    ['aliases', 'chinese', 'definition', 'introduced', 'symbol', 'term']
     """
     path = data_dir() / "glossary.json"
     if not path.is_file():
@@ -99,6 +114,10 @@ def random_affine(
     Each bound is drawn uniformly between minus and plus: ``degrees``; ``translate`` as a share of the side;
     ``scale`` around 1; ``shear`` as a slope. torchvision's RandomAffine draws once for a whole batch.
     The draws come from PyTorch's global generator.
+
+    >>> augment = random_affine(degrees=5)
+    >>> augment(torch.rand(8, 1, 28, 28)).shape
+    torch.Size([8, 1, 28, 28])
     """
 
     def augment(images: Tensor) -> Tensor:
@@ -119,7 +138,12 @@ def random_affine(
 
 
 def stratified_order(labels: np.ndarray) -> dict[int, np.ndarray]:
-    """For every class its row numbers, shuffled by the SHA-256 of the row number: the same with any NumPy."""
+    """For every class its row numbers, shuffled by the SHA-256 of the row number: the same with any NumPy.
+
+    >>> import numpy as np
+    >>> {label: sorted(rows.tolist()) for label, rows in stratified_order(np.array([7, 3, 7, 7])).items()}
+    {3: [1], 7: [0, 2, 3]}
+    """
     keys = np.array([hashlib.sha256(f"kdcourse:{row}".encode()).hexdigest() for row in range(len(labels))])
     order = np.argsort(keys)
     return {int(digit): order[labels[order] == digit] for digit in np.unique(labels)}
@@ -196,7 +220,12 @@ def _split(pixels: np.ndarray, labels: np.ndarray) -> Split:
 
 
 def rows_digest(splits: list[np.ndarray]) -> str:
-    """SHA-256 of index lists, as the data card prints it."""
+    """SHA-256 of index lists, as the data card prints it.
+
+    >>> import numpy as np
+    >>> rows_digest([np.arange(3)])[:8]
+    'ab25350e'
+    """
     return hashlib.sha256(b"|".join(rows.astype("<i8").tobytes() for rows in splits)).hexdigest()
 
 

@@ -28,6 +28,9 @@ def check(id: str, function: Any) -> None:
     """Print whether ``function`` solves exercise ``id``, and if not, which mistake it makes.
 
     Raises ``ValueError`` for an unknown id, and `WrongAnswer` for a missing or wrong answer where answers are graded.
+
+    >>> check("02.1", lambda logits, temperature: (logits / temperature).softmax(dim=-1))
+    ✔ 02.1 ...
     """
     exercise = _exercise(id)
     verdict = judge(exercise, function)
@@ -40,7 +43,11 @@ def check(id: str, function: Any) -> None:
 
 
 def hint(id: str) -> None:
-    """Print the next hint for exercise ``id``: a vague one first, then plainer ones."""
+    """Print the next hint for exercise ``id``: a vague one first, then plainer ones.
+
+    >>> hint("03.2")
+    Hint ... of ... for 03.2: ...
+    """
     exercise = _exercise(id)
     given = _hints_given.get(id, 0)
     number = min(given, len(exercise.hints) - 1)
@@ -53,6 +60,9 @@ def solution(id: str, confirm: bool = False) -> None:
     """Print a right answer to exercise ``id`` and why it is right, once it is asked for with ``confirm=True``.
 
     In a copy handed out by `make release` it prints none.
+
+    >>> solution("03.2")
+    Sure? hint("03.2") may be enough. If you want it: solution("03.2", confirm=True)
     """
     exercise = _exercise(id)
     if Path(__file__).with_name("WITHHELD").exists():
@@ -68,12 +78,19 @@ def ask(id: str) -> None:
     """Show a quick question to answer by mouse or keyboard; in a terminal, print it and judge the letter that is typed.
 
     Raises ``ValueError`` for an unknown id.
+
+    >>> ask("03.a")
+    Question 03.a ...
     """
     show(questions[_known(id, questions, "question")])
 
 
 def progress() -> None:
-    """Print what you have solved and tried, by notebook."""
+    """Print what you have solved and tried, by notebook.
+
+    >>> progress()
+    Notebook 00 ... solved
+    """
     print(records.table(list(exercises.values())))
 
 

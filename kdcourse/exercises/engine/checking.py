@@ -57,6 +57,9 @@ def judge(exercise: Exercise, function: Any, *, limit: float = LIMIT, seed: int 
     """Try ``function`` on every case, twice, and find the one thing to say about it.
 
     The fixed cases come first, then those drawn from ``seed``: whoever grades may choose another.
+
+    >>> judge(exercises["02.1"], lambda logits, temperature: logits.softmax(dim=-1)).kind
+    'misconception'
     """
     with untouched(), neutral():
         return _judge(Trial(exercise, limit, seed), function)

@@ -52,6 +52,9 @@ def glossary(word: str | None = None) -> None:
 
     A word that is in the glossary as it stands comes alone, with the names of the others that contain it. Where none
     fits, the three nearest are named. Raises ``ValueError`` for an empty word.
+
+    >>> glossary("logit")
+    logit · ...
     """
     entries = load_glossary()
     if word is None:
