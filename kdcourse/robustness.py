@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .seeds import seeded
 from .training import frozen
+from .training.networks import Output, check_class_labels, logits_of
 
 
 def add_noise(images: Tensor, *, strength: float, seed: int = 0) -> Tensor:
@@ -76,14 +77,22 @@ def cover(images: Tensor, *, side: int, seed: int = 0) -> Tensor:
 
 
 def pgd_attack(
-    model: nn.Module, images: Tensor, labels: Tensor, *, epsilon: float, steps: int = 10, seed: int = 0
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    epsilon: float,
+    steps: int = 10,
+    seed: int = 0,
+    output: Output | None = None,
 ) -> Tensor:
     """Images within ``epsilon`` of the given ones, in every pixel and in [0, 1], that raise the model's loss.
 
     Projected gradient descent: from a random start in the box, ``steps`` moves of 2.5 · epsilon / steps (enough to
     cross it) along the sign of the gradient of the cross-entropy, each clipped back into the box. ``model`` runs in
-    eval mode and is left as it was. A network that rounds must pass gradients, as `fake_quantize_model` does.
-    Raises ``ValueError`` where none arrives.
+    eval mode and is left as it was; ``output`` picks its logits (..., C), as in `fit`. A network that rounds must pass
+    gradients, as `fake_quantize_model` does. Raises ``ValueError`` where none arrives, ``TypeError`` for
+    images that are not one floating-point tensor.
 
     Source: Madry, Makelov, Schmidt, Tsipras, Vladu 2018, arXiv:1706.06083, section 2.1.
 
@@ -96,6 +105,9 @@ def pgd_attack(
     _check("epsilon", epsilon)
     if steps < 1:
         raise ValueError(f"steps must be >= 1, got {steps}")
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        found = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise TypeError(f"images must be one floating-point tensor, got {found}: pass what pixels can move in")
     low, high = (images - epsilon).clamp(min=0), (images + epsilon).clamp(max=1)
     with seeded(seed):
         start = images + epsilon * (2 * torch.rand(images.shape).to(images) - 1)
@@ -103,7 +115,9 @@ def pgd_attack(
     with frozen(model), torch.enable_grad():
         for _ in range(steps):
             attacked = attacked.detach().requires_grad_(True)
-            loss = F.cross_entropy(model(attacked), labels)
+            logits = logits_of(model(attacked), output)
+            check_class_labels(labels, logits)
+            loss = F.cross_entropy(logits.flatten(0, -2), labels.flatten())  # (M, C), (M,)
             (slope,) = torch.autograd.grad(loss, attacked)
             if not slope.any():
                 raise ValueError("no gradient reaches the images: the model rounds without a straight-through gradient")

@@ -1,0 +1,198 @@
+"""Networks run, attacked, trained and written to files: how, and what must hold."""
+
+import copy
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdcourse import export, metrics, models, robustness, training
+from kdcourse.data import Split
+
+from . import oracles
+from .judging import Twin, condition, demand, is_lazy, near
+from .masks import copy_of
+
+
+def check_macs(twin: Twin, found: int, said: str) -> None:
+    wanted = oracles.macs(twin.plain, twin.wide)
+    demand(found == wanted, f"{found} counted, {wanted} by hand")
+
+
+def check_predict(twin: Twin, found: Tensor, said: str) -> None:
+    near(found.flatten(), twin.kind.pick(twin.expected()).flatten(), twin.kind, "logits")
+
+
+def labels(twin: Twin) -> Tensor:
+    example = twin.example
+    logits = twin.kind.pick(oracles.run(copy.deepcopy(twin.real) if is_lazy(twin.real) else twin.real, example))
+    return twin.kind.labels(logits)
+
+
+def data(twin: Twin) -> Any:
+    """The example and its labels: a `Split`, or where there are several inputs a loader of one batch."""
+    batch = twin.example, labels(twin)
+    return [batch] if isinstance(twin.example, tuple) else Split(*batch)
+
+
+def options(twin: Twin) -> dict[str, Any]:
+    """For one step without warm-up or decay, the logits picked where they have to be."""
+    known = {"epochs": 1, "learning_rate": 0.01, "weight_decay": 0.0, "progress": False, "output": twin.kind.output}
+    return known | {"schedule": training.constant}
+
+
+def predict(twin: Twin) -> Tensor:
+    given = data(twin) if isinstance(twin.example, tuple) else twin.example
+    return training.predict(twin.real, given, output=twin.kind.output)
+
+
+def check_evaluate(twin: Twin, found: Any, said: str) -> None:
+    logits = twin.kind.pick(twin.expected()).flatten(0, -2).detach()
+    classes = labels(twin).flatten()
+    wanted = F.cross_entropy(logits, classes).item(), (logits.argmax(1) == classes).double().mean().item()
+    near(
+        [found.cross_entropy, found.accuracy],
+        wanted,
+        twin.kind,
+        "scores",
+        1e-6,
+    )
+
+
+def attack(twin: Twin) -> Tensor:
+    return robustness.pgd_attack(twin.real, twin.example, labels(twin), epsilon=0.1, steps=3, output=twin.kind.output)
+
+
+def check_attack(twin: Twin, found: Tensor, said: str) -> None:
+    def logits(images: Tensor) -> Tensor:
+        return twin.kind.pick(twin.expected(images))
+
+    wanted = oracles.attack(logits, twin.wide, labels(twin), 0.1, 3, 0)
+    near(found, wanted, twin.kind, "attacked images", 1e-6)
+
+
+# training
+
+
+def bare_step(twin: Twin, loss: Callable[[Any], Tensor]) -> nn.Module:
+    """A copy, trained for one step by hand."""
+    trained = copy_of(twin.real)
+    still = [part for part in trained.modules() if frozen_norm(part)]
+    oracles.training_step(trained, twin.example, loss, still)
+    return trained
+
+
+def frozen_norm(part: nn.Module) -> bool:
+    """A batch norm that was put in eval mode and takes no gradient: it is to stay as it is."""
+    norm = isinstance(part, nn.modules.batchnorm._BatchNorm)
+    return norm and not part.training and not any(value.requires_grad for value in part.parameters())
+
+
+# the first step of Adam is a sign, which for a gradient near 0 hangs on its last bit
+SIGNS = {torch.float64: 1e-6, torch.float32: 1e-2, torch.bfloat16: 0.1}
+
+
+def fitting(twin: Twin) -> nn.Module:
+    given, wanted = data(twin), bare_step(twin, twin.loss)
+    training.fit(twin.real, given, **options(twin))
+    return wanted
+
+
+def check_trained(twin: Twin, wanted: nn.Module, said: str) -> None:
+    found, expected = (oracles.tensors(oracles.run(model, twin.example)) for model in (twin.real, wanted))
+    near(found, expected, twin.kind, "after one step: outputs", SIGNS[twin.kind.dtype])
+    for name, mask in twin.masks.items():
+        demand(not oracles.effective(twin.real, name)[~mask].any(), f"pruned weights of {name!r} came back")
+    twin.inputs_rounded, twin.outputs_rounded = {}, {}
+    rounding = [part for part in twin.real.modules() if type(part).__name__ == "ActivationQuantizer"]
+    twin.read()
+    if not rounding:
+        twin.hold(twin.real, "trained")
+
+
+def other(twin: Twin) -> nn.Module:
+    return twin.kind.teacher(twin.real) if twin.kind.teacher else twin.kind.network(seed=3)
+
+
+def soft_loss(twin: Twin, soft: Tensor) -> Callable[[Any], Tensor]:
+    def loss(output: Any) -> Tensor:
+        logits = twin.kind.pick(output)
+        return oracles.distillation(logits, soft, twin.kind.labels(logits), 2.0, 0.7)
+
+    return loss
+
+
+def distilling(twin: Twin) -> tuple[nn.Module, bool]:
+    """One step from a teacher; with the trained copy made by hand, and whether the teacher stayed as it was."""
+    teacher, given = other(twin), data(twin)
+    soft = twin.kind.pick(oracles.run(teacher, twin.example)).detach()
+    wanted = bare_step(twin, soft_loss(twin, soft))
+    before = condition(teacher)
+    training.distill(twin.real, teacher, given, temperature=2.0, alpha=0.7, **options(twin))
+    return wanted, condition(teacher) == before
+
+
+def check_distilled(twin: Twin, result: tuple[nn.Module, bool], said: str) -> None:
+    demand(result[1], "the teacher changed")
+    check_trained(twin, result[0], said)
+
+
+def teaching(twin: Twin) -> tuple[nn.Module, nn.Module, Tensor]:
+    """The network as teacher of another one of its kind."""
+    student = twin.kind.network(seed=3)
+    given = data(twin)
+    soft = twin.kind.pick(oracles.run(twin.real, twin.example)).detach()
+    pupil = copy.copy(twin)
+    pupil.real = student
+    wanted = bare_step(pupil, soft_loss(twin, soft))
+    training.distill(student, twin.real, given, temperature=2.0, alpha=0.7, **options(twin))
+    return student, wanted, soft
+
+
+def check_taught(twin: Twin, result: tuple[nn.Module, nn.Module, Tensor], said: str) -> None:
+    student, wanted, soft = result
+    near(soft.flatten(), twin.kind.pick(twin.expected()).flatten(), twin.kind, "teacher logits", 1e-6)
+    found, expected = (oracles.tensors(oracles.run(model, twin.example)) for model in (student, wanted))
+    near(found, expected, twin.kind, "after one step of the student: outputs", SIGNS[twin.kind.dtype])
+
+
+# files
+
+
+def saving(twin: Twin) -> nn.Module:
+    with tempfile.TemporaryDirectory() as folder:
+        models.save_model(twin.real, Path(folder) / "model.safetensors")
+        return models.load_model(Path(folder) / "model.safetensors")
+
+
+def check_loaded(twin: Twin, result: nn.Module, said: str) -> None:
+    twin.hold(result, "loaded again")
+    twin.real = result
+
+
+def exporting(twin: Twin) -> Tensor:
+    parts = twin.example if isinstance(twin.example, tuple) else (twin.example,)
+    parts = tuple(part.float() if part.is_floating_point() else part for part in parts)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        export.to_onnx(copy_of(twin.real).float(), path, parts if len(parts) > 1 else parts[0])
+        return export.run(path, *parts)
+
+
+def check_exported(twin: Twin, found: Tensor, said: str) -> None:
+    near(found.flatten(), oracles.tensors(twin.expected()), twin.kind, "outputs of the file", 1e-4)
+
+
+MACS = lambda twin: metrics.count_macs(twin.real, twin.example), check_macs
+PREDICT = predict, check_predict
+EVALUATE = lambda twin: training.evaluate(twin.real, data(twin), output=twin.kind.output), check_evaluate
+ATTACK = attack, check_attack
+FIT = fitting, check_trained
+DISTILL = distilling, check_distilled
+TEACH = teaching, check_taught
+SAVE = saving, check_loaded
+EXPORT = exporting, check_exported

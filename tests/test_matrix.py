@@ -1,0 +1,68 @@
+"""Every helper on every kind of network, and one helper after another: right, or refused in a true sentence.
+
+`matrix.kinds` and `matrix.helpers` are the lists; a new kind or helper is one line there.
+"""
+
+import pytest
+from matrix.helpers import BY_NAME, HELPERS
+from matrix.judging import MEASURES, Failed, Helper, Twin, take
+from matrix.kinds import KINDS, Kind
+
+# exported on few: the exporter takes a second
+EXPORTED = "conv net", "LSTM", "several inputs"
+NETWORKS = {kind.name: kind for kind in KINDS}
+CHANGING = [helper for helper in HELPERS if helper.effect != MEASURES and not helper.like]
+# where a refusal points to bake(), it must lead out
+COMPUTED = [kind for kind in KINDS if " norm" in kind.name and "batch" not in kind.name]
+COMPUTED += [NETWORKS["torch's prune"], NETWORKS["own parametrization"]]
+
+
+def chain(helper: Helper) -> tuple[Helper, ...]:
+    return (BY_NAME[helper.after], helper) if helper.after else (helper,)
+
+
+def cell(kind: Kind, helpers: tuple[Helper, ...], name: str):
+    return pytest.param(kind, helpers, id=f"{kind.name} > {name}")
+
+
+ALONE = [
+    cell(kind, chain(helper), helper.name)
+    for kind in KINDS
+    for helper in HELPERS
+    if helper.name != "to_onnx" or kind.name in EXPORTED
+]
+PAIRS = [
+    cell(kind, (first, second), f"{first.name} > {second.name}")
+    for kind, firsts in (
+        (NETWORKS["conv net"], HELPERS),
+        (NETWORKS["residual Sequential"], CHANGING),
+        (NETWORKS["Transformer encoder"], CHANGING),
+        *((kind, [BY_NAME["bake"]]) for kind in COMPUTED),
+    )
+    for first in firsts
+    for second in HELPERS
+    if "to_onnx" not in (first.name, second.name)
+]
+
+
+def judge(kind: Kind, helpers: tuple[Helper, ...]) -> str:
+    """Apply the helpers in turn; the outcome is that of the last one, or of the first that refused."""
+    twin, outcome = Twin(kind), ""
+    for helper in helpers:
+        try:
+            outcome = take(helper, twin)
+        except Failed as failure:
+            pytest.fail(f"{helper.name}: {failure}", pytrace=False)
+        if outcome == "refused":
+            break
+    return outcome
+
+
+@pytest.mark.parametrize(("kind", "helpers"), ALONE)
+def test_helper_on_a_kind_of_network(kind, helpers, record_property):
+    record_property("matrix", judge(kind, helpers))
+
+
+@pytest.mark.parametrize(("kind", "helpers"), PAIRS)
+def test_helper_after_helper(kind, helpers, record_property):
+    record_property("matrix", judge(kind, helpers))
