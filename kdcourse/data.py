@@ -11,6 +11,7 @@ import os
 import tempfile
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ._base.extras import needed
 
 SUBSET_SHA256 = "167bbe5fc3dfbce27f9a4c6c1814964f3367677ee226d9811d79cbd41fd5d053"
 SUBSET_SIZES = {"train": 350, "validation": 50, "test": 100}  # a class
@@ -34,7 +37,7 @@ FULL_SHA256 = {
 
 
 class Split(NamedTuple):
-    """Images (N, 1, 28, 28) float32 in [0, 1] and their labels (N,) int64."""
+    """Images (N, 1, 28, 28) float32 in [0, 1] and their labels (N,) int64; or inputs and labels of another task."""
 
     images: Tensor
     labels: Tensor
@@ -58,13 +61,15 @@ def load_mnist(subset: bool = True, root: str | os.PathLike[str] | None = None) 
     The full set is looked for in ``root``, or ``$KDCOURSE_DATA``, or ``data/``, as torchvision lays it out
     (``root/MNIST/raw/…-ubyte``), and downloaded there when absent. Every file is checked against its SHA-256.
     Raises ``FileNotFoundError`` when the data is neither there nor reachable, ``ValueError`` naming a file that
-    is truncated or altered.
+    is truncated or altered, ``ImportError`` naming the extra that brings torchvision, which reads the full set.
 
     >>> digits = load_mnist()
     >>> digits.train.images.shape, len(digits.validation.labels), len(digits.test.labels)
     (torch.Size([3500, 1, 28, 28]), 500, 1000)
     """
-    return _load_subset() if subset else _load_full(Path(root or os.environ.get("KDCOURSE_DATA") or data_dir()))
+    if subset:
+        return _load_subset()
+    return _load_full(Path(root or os.environ.get("KDCOURSE_DATA") or data_dir()).expanduser())
 
 
 def data_dir() -> Path:
@@ -172,8 +177,7 @@ def _load_subset() -> Mnist:
 
 
 def _load_full(root: Path) -> Mnist:
-    from torchvision.datasets import MNIST
-
+    mnist = _torchvision_mnist()
     raw = root / "MNIST" / "raw"
     missing = [name for name in FULL_SHA256 if not (raw / name).is_file()]
     if missing:
@@ -181,7 +185,7 @@ def _load_full(root: Path) -> Mnist:
     for name, digest in FULL_SHA256.items():
         if hashlib.sha256((raw / name).read_bytes()).hexdigest() != digest:
             raise ValueError(f"{raw / name} is truncated or altered: delete it and load again, or put it there anew")
-    everything, test = MNIST(str(root), train=True), MNIST(str(root), train=False)
+    everything, test = mnist(str(root), train=True), mnist(str(root), train=False)
     labels = everything.targets.numpy()
     held_out = [order[: FULL_VALIDATION // 10] for order in stratified_order(labels).values()]
     validation = np.sort(np.concatenate(held_out))
@@ -195,18 +199,30 @@ def _load_full(root: Path) -> Mnist:
     )
 
 
-def _download(root: Path, raw: Path) -> None:
-    """Fetch the full set beside ``raw`` and rename it into place, so that a broken-off download leaves nothing."""
-    from torchvision.datasets import MNIST
-
+def _torchvision_mnist() -> Any:
+    """torchvision's reader and downloader of MNIST."""
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root) as temporary:
-            MNIST(temporary, download=True)
+        return needed("torchvision.datasets", extra="data").MNIST
+    except RuntimeError as error:
+        raise ImportError(
+            f"torchvision does not go with torch {torch.__version__} ({error}): install the two that belong together"
+        ) from error
+
+
+def _download(root: Path, raw: Path) -> None:
+    """Fetch the full set into a folder of its own and move it into place: a download that fails leaves nothing."""
+    folders = [raw.absolute(), *raw.absolute().parents]
+    made = [folder for folder in folders if not folder.exists()]
+    try:
+        with tempfile.TemporaryDirectory(dir=folders[len(made)]) as temporary:
+            _torchvision_mnist()(temporary, download=True)
             raw.mkdir(parents=True, exist_ok=True)
             for name in FULL_SHA256:
                 os.replace(Path(temporary) / "MNIST" / "raw" / name, raw / name)
     except (OSError, RuntimeError) as error:
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
         raise FileNotFoundError(
             f"the full MNIST is not in {raw} and could not be downloaded ({error}). Put the four files "
             f"{', '.join(FULL_SHA256)} there (unpacked), or name another folder by root= or KDCOURSE_DATA. "

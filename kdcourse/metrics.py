@@ -16,7 +16,7 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest, t
 from torch import Tensor, nn
 
-from ._base.checks import IGNORED, check_finite_float, check_label_range, widen
+from ._base.checks import IGNORED, check_finite_float, check_label_range, check_labels, widen
 from ._base.modes import Inputs, call, in_eval_mode, layer_by_layer
 from ._base.operators import count_operations
 from ._base.parametrizing import copied, make_permanent
@@ -50,9 +50,7 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
 
 
 def agreement(student_logits: Tensor, teacher_logits: Tensor) -> float:
-    """Fraction of positions at which both networks predict the same class (fidelity; Stanton et al. 2021).
-
-    Source: Stanton, Izmailov, Kirichenko, Alemi, Wilson 2021, arXiv:2106.05945.
+    """Fraction of positions where both networks predict the same class (Stanton et al. 2021, arXiv:2106.05945).
 
     >>> agreement(torch.tensor([[3.0, 1.0], [0.0, 2.0]]), torch.tensor([[9.0, 8.0], [1.0, 0.0]]))
     0.5
@@ -234,14 +232,11 @@ def count_macs(model: nn.Module, example: Inputs) -> int:
 def _rows(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Logits (M, C) and labels (M,) of the positions that are not labelled -100."""
     _check_numbers("logits", logits)
-    if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
-        found = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
-        raise TypeError(f"labels must be an int64 tensor of class indices, got {found}")
-    if logits.ndim < 2 or labels.shape != logits.shape[:-1] or labels.numel() == 0 or logits.numel() == 0:
-        raise ValueError(
-            f"need logits (N, C) and labels (N,), N >= 1, or more leading dimensions in both, "
-            f"got {tuple(logits.shape)} and {tuple(labels.shape)}"
-        )
+    pairs = not isinstance(labels, Tensor) or labels.shape == logits.shape[:-1]
+    if logits.ndim < 2 or logits.numel() == 0 or not pairs:
+        shapes = f"{tuple(logits.shape)} and {tuple(labels.shape)}"
+        raise ValueError(f"need logits (N, C) and labels (N,), N >= 1, or both of a higher rank, got {shapes}")
+    check_labels(labels, logits)
     logits, labels = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1)
     if check_label_range(labels, logits.shape[-1]):
         kept = labels != IGNORED
@@ -252,7 +247,6 @@ def _rows(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _check_numbers(name: str, logits: Tensor) -> None:
-    """Raise unless ``logits`` is a tensor without NaN or infinity."""
     if not isinstance(logits, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(logits).__name__}")
     if not torch.isfinite(logits).all():

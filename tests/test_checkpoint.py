@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from kdcourse.data import Split, random_affine
 from kdcourse.models import conv_net
+from kdcourse.pruning import apply_masks, layer_magnitude_masks
 from kdcourse.training import constant, distill, fit
 
 EPOCHS, STEPS = 3, 9
@@ -280,6 +281,22 @@ def test_state_that_could_not_be_read_back_is_refused_before_the_first_step(tmp_
         fit(model, TRAIN, checkpoint=tmp_path / "run.pt", before_step=steps.append, **ON_SPLIT)
     assert steps == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_that_come_during_the_run_are_refused(tmp_path):
+    def mask(model):
+        apply_masks(model, layer_magnitude_masks(model, 0.5))
+
+    model = student(dropout=0.0)
+    with pytest.raises(ValueError, match="the network got other parts during the run"):
+        fit(model, TRAIN, checkpoint=tmp_path / "run.pt", before_step=lambda done: mask(model), **ON_SPLIT)
+    found = []
+    for path in (None, tmp_path / "other.pt"):  # masks that were there before
+        model = student(dropout=0.0)
+        mask(model)
+        fit(model, TRAIN, checkpoint=path, before_step=lambda done, model=model: mask(model), **ON_SPLIT)
+        found.append(weights(model))
+    assert same(*found)
 
 
 def test_a_loss_that_is_not_finite_is_not_stored(tmp_path):

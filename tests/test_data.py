@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import math
 import os
+import re
 import shutil
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
@@ -250,7 +251,53 @@ def test_missing_full_data_without_a_network_says_what_to_put_where(tmp_path, no
     assert "load_mnist()" in message
     assert "no route to host" in message
     assert "\n" not in message
-    assert list(root.iterdir()) == []  # nothing half-written
+    assert not root.exists()  # nothing half-written
+
+
+def test_a_folder_that_was_there_stays_after_a_failed_download(tmp_path, no_network):
+    root = tmp_path / "mine"
+    (root / "MNIST").mkdir(parents=True)
+    (root / "note").touch()
+    with pytest.raises(FileNotFoundError, match="no route to host"):
+        data.load_mnist(subset=False, root=root)
+    assert sorted(path.name for path in root.rglob("*")) == ["MNIST", "note"]
+    with pytest.raises(FileNotFoundError, match="could not be downloaded"):
+        data.load_mnist(subset=False, root=root / "note")  # a file where a folder should be
+    assert (root / "note").is_file()
+
+
+def test_a_download_that_cannot_be_moved_into_place_leaves_no_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("torchvision.datasets.MNIST.download", lambda self: None)  # without a file
+    with pytest.raises(FileNotFoundError, match="could not be downloaded"):
+        data.load_mnist(subset=False, root=tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_home_may_be_written_as_a_tilde(tmp_path, monkeypatch, no_network):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KDCOURSE_DATA", "~/digits")
+    with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path / "digits" / "MNIST" / "raw"))):
+        data.load_mnist(subset=False)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (ModuleNotFoundError("No module named 'torchvision'", name="torchvision"), r"pip install 'kdcourse\[data\]'"),
+        (
+            RuntimeError("operator torchvision::nms does not exist"),
+            "does not go with torch .*the two that belong together",
+        ),
+    ],
+)
+def test_the_full_set_without_torchvision_says_what_to_install(fault, message, tmp_path, monkeypatch):
+    def broken(name):
+        raise fault
+
+    monkeypatch.setattr("importlib.import_module", broken)
+    with pytest.raises(ImportError, match=message):
+        data.load_mnist(subset=False, root=tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_download_that_breaks_off_leaves_nothing_behind(tmp_path, monkeypatch):

@@ -19,7 +19,9 @@ import test_losses
 import test_metrics
 import test_pruning
 import test_training
+import test_training_networks
 import test_training_on_loaders
+import test_training_steps
 
 import kdcourse
 from kdcourse import training
@@ -30,7 +32,7 @@ TESTS_OF = {
     "kdcourse.metrics": (test_metrics,),
     "kdcourse.pruning": (test_pruning,),
 }
-TRAINING_TESTS = [test_training, test_training_on_loaders]
+TRAINING_TESTS = [test_training, test_training_on_loaders, test_training_networks, test_training_steps]
 MUTANTS = [(e, m) for e in exercises.values() for m in e.misconceptions if m.replaces]
 
 

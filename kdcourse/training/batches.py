@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from ..data import Mnist, Split
 
 Data = Split | Iterable[Any]
-EMPTY = "the loader is empty: it has no batch"
+EMPTY = "the loader is empty, it has no batch; a generator can be read only once"
 
 
 class Batch(NamedTuple):
@@ -52,6 +52,7 @@ def read(
     progress: bool = False,
 ) -> Batches:
     """The batches of ``data``: of a `Split` drawn anew every epoch, of a loader as it gives them."""
+    check_data(data)
     if isinstance(data, Split):
         if steps_per_epoch is not None:
             raise ValueError("steps_per_epoch is for loaders: a Split's epoch is all of its rows")
@@ -62,7 +63,6 @@ def read(
 
 
 def _of_split(split: Split, batch_size: int, drop_last: bool, device: torch.device) -> Batches:
-    check_split(split)
     images, labels = split.images.to(device), split.labels.to(device)
     full, rest = divmod(len(images), batch_size)
     steps = full + (rest > 0 and not drop_last)
@@ -78,19 +78,7 @@ def _of_split(split: Split, batch_size: int, drop_last: bool, device: torch.devi
     return Batches(steps, epoch)
 
 
-def check_split(split: Split) -> None:
-    """Raise unless images and labels are tensors that pair up, at least one."""
-    for part in split:
-        if not isinstance(part, Tensor):
-            raise TypeError(
-                f"a Split holds two tensors, got {type(part).__name__}: make a DataLoader for anything else"
-            )
-    if len(split.images) != len(split.labels) or len(split.labels) == 0:
-        raise ValueError(f"{len(split.images)} images and {len(split.labels)} labels: they must pair up, at least one")
-
-
 def _of_loader(data: Iterable[Any], steps_per_epoch: int | None, device: torch.device, bar: bool) -> Batches:
-    _check_loader(data)
     steps = _length(data, bar) if steps_per_epoch is None else steps_per_epoch
     if steps < 1:
         raise ValueError(EMPTY if steps_per_epoch is None else f"steps_per_epoch must be >= 1, got {steps}")
@@ -103,7 +91,7 @@ def _of_loader(data: Iterable[Any], steps_per_epoch: int | None, device: torch.d
             count += 1
             if count > steps:
                 raise ValueError(f"the loader said that it has {steps} batches, and gave one more")
-            yield _batch(item, device)
+            yield batch_of(item, device)
         if count == 0 and passes > 1:
             raise ValueError(
                 "the loader had nothing left for another epoch: a generator can be read only once. "
@@ -115,7 +103,22 @@ def _of_loader(data: Iterable[Any], steps_per_epoch: int | None, device: torch.d
     return Batches(steps, epoch)
 
 
-def _check_loader(data: Any) -> None:
+def check_split(split: Split) -> None:
+    """Raise unless images and labels are tensors that pair up, at least one."""
+    for part in split:
+        if not isinstance(part, Tensor):
+            raise TypeError(
+                f"a Split holds two tensors, got {type(part).__name__}: make a DataLoader for anything else"
+            )
+    if len(split.images) != len(split.labels) or len(split.labels) == 0:
+        raise ValueError(f"{len(split.images)} images and {len(split.labels)} labels: they must pair up, at least one")
+
+
+def check_data(data: Any) -> None:
+    """Raise unless ``data`` is a `Split` whose parts pair up, or may be a loader."""
+    if isinstance(data, Split):
+        check_split(data)
+        return
     if isinstance(data, Mnist):
         raise TypeError("these are three splits: pass the one to train on, as in digits.train")
     if isinstance(data, Tensor):
@@ -166,7 +169,8 @@ def _is_group(value: Any) -> bool:
     return isinstance(value, (tuple, list))
 
 
-def _batch(item: Any, device: torch.device) -> Batch:
+def batch_of(item: Any, device: torch.device | None) -> Batch:
+    """What a loader gave, checked and moved to ``device``."""
     inputs, labels = parts(item)
     size = _size(inputs, labels)
     return Batch(moved(inputs, device), moved(labels, device), size, *label_range(labels))

@@ -42,7 +42,7 @@ class Checkpoint:
     def __init__(
         self, path: str | os.PathLike[str] | None, running: Running, identity: Callable[[], dict[str, Any]]
     ) -> None:
-        self.path, self.running = None if path is None else Path(path), running
+        self.path, self.running = None if path is None else Path(path).expanduser(), running
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             parts = {**identity(), "network": structure(running.student), "optimizer": running.optimizer.state_dict()}
@@ -71,6 +71,11 @@ class Checkpoint:
     def save(self, history: History, ended: bool) -> None:
         if self.path is None:
             return
+        if described(structure(self.running.student)) != self.identity["network"]:
+            raise ValueError(
+                "the network got other parts during the run, so its checkpoint would fit no other: put masks and "
+                "quantizers on before the run, or train without checkpoint="
+            )
         stored = {
             "form": FORM,
             "identity": self.identity,

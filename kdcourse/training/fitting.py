@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._base.checks import IGNORED, check_classes, check_fraction, check_label_range, check_positive
-from ..data import Split
 from ..losses import distillation_loss
-from .batches import Batch, Data, check_split
+from .batches import Batch, Data, check_data
 from .loop import optimise
 from .networks import Output, check_class_labels
 from .options import History, Options, settings_of
@@ -47,12 +46,8 @@ def fit(
     settings = settings_of("fit", options)
 
     def batch_loss(logits: Tensor, batch: Batch, done: float) -> Tensor:
-        if loss is F.cross_entropy:
-            return loss(*_rows(batch, logits))
         if _is_cross_entropy(loss):
-            classes = logits.shape[-1]
-            of_labels = (-1, classes) if _are_soft(batch.labels, logits.shape) else (-1,)
-            return loss(logits.reshape(-1, classes), batch.labels.reshape(of_labels))
+            return loss(*_rows(batch, logits, ignoring=loss is F.cross_entropy))
         return loss(logits, batch.labels)
 
     return optimise(student, train, batch_loss, settings, identity=lambda: {"function": "fit", "loss": loss})
@@ -74,8 +69,8 @@ def distill(
     ``teacher`` is a network, or its logits (N, ..., C) for ``train.images`` in the same order. A network runs over the
     images of a `Split` once and its logits are kept by image, so shuffling cannot mix them up; with ``augment``, or
     on a loader, it runs on the very batch that the student sees, and bare logits are refused. It is moved to
-    ``device``, runs in eval mode without gradient, and may teach in several threads at once (which share PyTorch's
-    random numbers, so that their runs do not repeat). ``temperature`` and ``alpha`` (the teacher's weight, as in
+    ``device``, runs in eval mode without gradient, and may be the teacher of several threads, which train one
+    after the other. ``temperature`` and ``alpha`` (the teacher's weight, as in
     `kdcourse.losses.distillation_loss`) are numbers or schedules of the fraction of training done; alpha = 1 needs no
     labels. ``loss`` replaces the distillation loss and is called as
     ``loss(student_logits, teacher_logits, labels, temperature=…, alpha=…)``. ``output`` picks the logits of both
@@ -93,8 +88,7 @@ def distill(
     settings = settings_of("distill", options)
     temperature_at = checked("temperature", temperature, check_positive)
     alpha_at = checked("alpha", alpha, check_fraction)
-    if isinstance(train, Split):
-        check_split(train)
+    check_data(train)
     with targets_of(teacher, student, train, settings, teacher_output or settings.output) as targets:
 
         def batch_loss(logits: Tensor, batch: Batch, done: float) -> Tensor:
@@ -122,17 +116,21 @@ def _formula(logits: Tensor, soft: Tensor, labels: Tensor | None, *, temperature
     return distillation if labels is None else (1 - alpha) * F.cross_entropy(logits, labels) + alpha * distillation
 
 
-def _rows(batch: Batch, *logits: Tensor, needed: bool = True) -> tuple[Any, ...]:
-    """Logits (M, C) and labels (M,) of the M positions not labelled -100; without labels where none are ``needed``."""
+def _rows(batch: Batch, *logits: Tensor, needed: bool = True, ignoring: bool = True) -> tuple[Any, ...]:
+    """Logits (M, C) and labels (M,) of the M positions not labelled -100; without labels where none are ``needed``.
+
+    Without ``ignoring`` all positions stay, for a loss that knows itself which to leave out.
+    """
     labels, shape = batch.labels, logits[0].shape
     check_classes("logits", logits[0])
-    rows = [each.reshape(-1, shape[-1]) for each in logits]
+    rows = list(logits) if len(shape) == 2 else [each.reshape(-1, shape[-1]) for each in logits]
     if _are_soft(labels, shape):
         return *rows, labels.reshape(-1, shape[-1]) if needed else None
     if needed:
         check_class_labels(labels, logits[0])
-        _check_range(batch, shape[-1])
-    if batch.lowest < 0 and labels.shape == shape[:-1]:
+        if ignoring:
+            _check_range(batch, shape[-1])
+    if ignoring and batch.lowest < 0 and labels.shape == shape[:-1]:
         keep = labels.reshape(-1) != IGNORED
         if not keep.any():
             raise ValueError(f"no position of a batch is left: its labels are {IGNORED} everywhere")
@@ -142,9 +140,7 @@ def _rows(batch: Batch, *logits: Tensor, needed: bool = True) -> tuple[Any, ...]
 
 def _check_range(batch: Batch, classes: int) -> None:
     if batch.highest >= classes:
-        raise ValueError(
-            f"labels must lie in [0, {classes - 1}], the network has {classes} classes; got {batch.highest}"
-        )
+        raise ValueError(f"labels must lie in [0, {classes - 1}], a class for each logit, found {batch.highest}")
     if batch.lowest < 0:
         check_label_range(batch.labels, classes)
 

@@ -51,7 +51,7 @@ def optimise(
     step, kept = _stepper(running, batch_loss, settings), parts_to_keep(student)
     saved = Checkpoint(settings.checkpoint, running, lambda: _identity(data, batches, settings) | identity())
     try:
-        with seeded(settings.seed, running.device), torch.enable_grad(), fresh_casts():
+        with seeded(settings.seed, running.device), torch.inference_mode(False), torch.enable_grad(), fresh_casts():
             ended = saved.load(history)
             start -= history.seconds
             for epoch in _bar(len(history.train_loss), settings):

@@ -13,7 +13,7 @@ from .._base.checks import check_labels, widen
 from .._base.modes import call, in_eval_mode, switched_off
 from ..data import Split
 from ..metrics import accuracy, expected_calibration_error
-from .batches import EMPTY, Data, check_split, moved, parts
+from .batches import EMPTY, Data, batch_of, check_data, moved
 
 Output = Callable[[Any], Tensor]
 """From what a network returns to its logits (..., C)."""
@@ -60,7 +60,8 @@ def predict(model: nn.Module, inputs: Tensor | Data, *, batch_size: int = 1000, 
     if isinstance(inputs, Tensor):
         batches: Iterable[Any] = inputs.split(batch_size)
     else:
-        batches = (parts(item)[0] for item in inputs)
+        check_data(inputs)
+        batches = (batch_of(item, None).inputs for item in inputs)
     return logits_of_batches(model, batches, output)
 
 
@@ -92,13 +93,13 @@ def evaluate(model: nn.Module, data: Data, *, output: Output | None = None) -> S
 
 def labelled_logits(model: nn.Module, data: Data, output: Output | None) -> tuple[Tensor, Tensor]:
     """Logits (M, C) and labels (M,) of every position, on the CPU."""
+    check_data(data)
     if isinstance(data, Split):
-        check_split(data)
         return _flat(predict(model, data.images, output=output), data.labels)
     found = []
     for item in data:
-        inputs, labels = parts(item)
-        found.append(_flat(logits_of_batches(model, [inputs], output), labels))
+        batch = batch_of(item, device_of(model))
+        found.append(_flat(logits_of_batches(model, [batch.inputs], output), batch.labels))
     if not found:
         raise ValueError(EMPTY)
     logits, labels = zip(*found, strict=True)
@@ -113,7 +114,7 @@ def _flat(logits: Tensor, labels: Any) -> tuple[Tensor, Tensor]:
 def check_class_labels(labels: Any, logits: Tensor) -> None:
     """Raise unless ``labels`` is an int64 tensor with one label for each leading position of ``logits``."""
     if labels is None:
-        raise TypeError("labels are needed here, and the loader gives none: only distill with alpha=1 goes without")
+        raise TypeError("labels are needed here, and the loader gives none (distillation with alpha=1 needs none)")
     check_labels(labels, logits)
 
 

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from .._base.checks import check_positive
-from ..data import Split
-from .batches import Data, check_split
+from .batches import Data, check_data
 from .networks import Output
 from .schedules import Schedule, cosine
 
@@ -101,14 +100,17 @@ def settings_of(function: str, options: Options) -> Settings:
     """The settings that the ``options`` of a public ``function`` stand for; raise in its name for one that is none."""
     unknown = sorted(options.keys() - Options.__annotations__.keys())
     if unknown:
-        raise TypeError(f"{function}() has no option {unknown[0]!r}; it has {', '.join(Options.__annotations__)}")
+        raise TypeError(
+            f"{function}() got an unexpected keyword argument {unknown[0]!r}: its options are "
+            f"{', '.join(Options.__annotations__)}"
+        )
     if "epochs" not in options:
-        raise TypeError(f"{function}() needs epochs=")
+        raise TypeError(f"{function}() missing 1 required keyword-only argument: 'epochs'")
     settings = Settings(**options)
     if settings.epochs < 1 or (settings.batch_size is not None and settings.batch_size < 1):
         raise ValueError(f"epochs and batch_size must be >= 1, got {settings.epochs} and {settings.batch_size}")
     if settings.clip_norm is not None:
         check_positive("clip_norm", settings.clip_norm)
-    if isinstance(settings.validation, Split):
-        check_split(settings.validation)
+    if settings.validation is not None:
+        check_data(settings.validation)
     return settings

@@ -38,7 +38,7 @@ class Targets:
                 f"logits of shape {tuple(student_logits.shape)} and teacher logits of {tuple(soft.shape)} differ"
             )
         if self._sum is not None:
-            self._sum += soft.sum()
+            self._sum = self._sum + soft.sum()
         return soft
 
     def impossible(self, logits: Tensor) -> bool:
