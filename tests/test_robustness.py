@@ -139,3 +139,29 @@ class Sharp(nn.Module):
 def test_a_network_without_gradient_is_refused():
     with pytest.raises(ValueError, match="no gradient reaches the images"):
         pgd_attack(Sharp(), IMAGES, torch.arange(6), epsilon=0.1)
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "message"),
+    [
+        ((255 * IMAGES).to(torch.uint8), TypeError, "got torch.uint8: divide bytes by 255"),
+        (IMAGES.tolist(), TypeError, "got list"),
+        (IMAGES[0, 0], ValueError, r"shape \(N, C, H, W\), at least one, got \(28, 28\)"),
+        (IMAGES[:0], ValueError, r"at least one, got \(0, 1, 28, 28\)"),
+        (IMAGES * 255, ValueError, r"lie in \[0, 1\], found .* then normalize"),
+        (IMAGES * float("nan"), ValueError, r"lie in \[0, 1\], found nan"),
+    ],
+    ids=["bytes", "list", "rank", "empty", "range", "NaN"],
+)
+def test_what_are_no_images_in_the_unit_interval_is_refused(images, error, message):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 3))
+    calls = (
+        lambda: add_noise(images, strength=0.1),
+        lambda: blur(images, radius=1.0),
+        lambda: fade(images, share=0.1),
+        lambda: cover(images, side=8),
+        lambda: pgd_attack(network, images, torch.zeros(6, dtype=torch.int64), epsilon=0.1),
+    )
+    for call in calls:
+        with pytest.raises(error, match=message):
+            call()

@@ -8,7 +8,9 @@ from typing import Any
 
 MODULES = ("losses", "pruning", "quantization", "metrics", "models", "data", "training", "export", "robustness",
            "plots", "widgets", "claims", "exercises")  # fmt: skip
-LITERAL = re.compile(r"(``.+?``|`[^`]+`)", re.DOTALL)
+# in backticks, or an example up to its blank line
+LITERAL = re.compile(r"(``.+?``|`[^`]+`|^[ ]*>>> .*?(?=\n\s*\n|\Z))", re.DOTALL | re.MULTILINE)
+EXAMPLES = "Examples start where torch, ``from torch import nn`` and the names of their page are imported."
 
 
 def restructured(text: str) -> str:
@@ -70,7 +72,7 @@ def module_page(name: str) -> str:
 
 
 def index_page() -> str:
-    lines = heading("The package", "=") + [*described(importlib.import_module("kdcourse"))]
+    lines = heading("The package", "=") + [*described(importlib.import_module("kdcourse")), EXAMPLES, ""]
     for name in MODULES:
         words = (inspect.getdoc(importlib.import_module(f"kdcourse.{name}")) or "").splitlines()[0]
         lines += [f":doc:`{name}`", f"   {restructured(words)}", ""]
