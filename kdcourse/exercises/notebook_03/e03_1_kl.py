@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..engine.core import Case, Exercise, Misconception, case, refusal
+from ..engine.core import Case, Exercise, Misconception, case, draw, integer, refusal
 
 
 def kl_of_probabilities(p: Tensor, q: Tensor) -> Tensor:
@@ -60,12 +60,66 @@ def anything_for_probabilities(p: Tensor, q: Tensor) -> Tensor:
     return (torch.special.xlogy(p, p) - torch.special.xlogy(p, q)).sum()
 
 
+def sign_reversed(p: Tensor, q: Tensor) -> Tensor:
+    return -kl_of_probabilities(p, q)
+
+
+def absolute_terms(p: Tensor, q: Tensor) -> Tensor:
+    kl_of_probabilities(p, q)
+    return (torch.special.xlogy(p, p) - torch.special.xlogy(p, q)).abs().sum()
+
+
+def epsilon_in_the_logarithms(p: Tensor, q: Tensor) -> Tensor:
+    kl_of_probabilities(p, q)
+    return (p * ((p + 1e-9).log() - (q + 1e-9).log())).sum()
+
+
+def skipped_where_q_is_zero(p: Tensor, q: Tensor) -> Tensor:
+    kl_of_probabilities(p, q)
+    both = (p > 0) & (q > 0)
+    return (p[both] * (p[both] / q[both]).log()).sum()
+
+
+def sums_of_exactly_one(p: Tensor, q: Tensor) -> Tensor:
+    if p.sum() != 1 or q.sum() != 1:
+        raise ValueError("the sum is not 1")
+    return kl_of_probabilities(p, q)
+
+
+def rescaled(p: Tensor, q: Tensor) -> Tensor:
+    return anything_for_probabilities(p / p.sum(), q / q.sum())
+
+
+def sums_not_above_one(p: Tensor, q: Tensor) -> Tensor:
+    if p.sum() - 1 > 1e-6 or q.sum() - 1 > 1e-6:
+        raise ValueError("the sum is not 1")
+    return anything_for_probabilities(p, q)
+
+
+def both_sums_at_once(p: Tensor, q: Tensor) -> Tensor:
+    if abs((p + q).sum().item() - 2) > 1e-6:
+        raise ValueError("the sums are not 1")
+    return anything_for_probabilities(p, q)
+
+
 def kl_cases() -> list[Case]:
     p, q, r = (torch.tensor(v, dtype=torch.float64) for v in ([0.75, 0.25], [0.5, 0.5], [0.1, 0.9]))
     s, fake = (torch.tensor(v, dtype=torch.float64) for v in ([0.1, 0.1, 0.8, 0.0], [0.1, 0.3, 0.6, 0.1]))
-    u = torch.tensor([0.1, 0.3, 0.5, 0.1], dtype=torch.float64)
-    why = "a q that sums to 1.1, so that it is no distribution"
-    return [case(p, q), case(r, p), case(s, u), refusal(why, s, fake)]
+    u, none = (torch.tensor(v, dtype=torch.float64) for v in ([0.1, 0.3, 0.5, 0.1], [0.3, 0.0, 0.45, 0.25]))
+    nearly = [case(r + torch.tensor([5e-7, 0.0], dtype=torch.float64), p), case(r, p - 2.5e-7)]
+    refused = [refusal("a q that sums to 1.1, so that it is no distribution", s, fake)]
+    for more in (5e-6, -5e-6, 5e-4, -5e-4, 0.02, -0.02):
+        off = torch.tensor([more, 0.0], dtype=torch.float64)
+        refused.append(refusal(f"a p that sums to {1 + more:.7g}", r + off, p))
+        refused.append(refusal(f"a q that sums to {1 + more:.7g}", r, p + off))
+    off = torch.tensor([0.05, 0.0], dtype=torch.float64)
+    refused.append(refusal("a p that sums to 1.05 with a q that sums to 0.95", r + off, p - off))
+    return [case(p, q), case(r, p), case(s, u), case(u, none), *nearly, *refused]
+
+
+def drawn_distributions(generator: torch.Generator) -> Case:
+    classes = integer(generator, 2, 7)
+    return case(*(F.softmax(draw(classes, seed=generator, spread=1.5), dim=0) for _ in "pq"))
 
 
 EXERCISE = Exercise(
@@ -73,13 +127,15 @@ EXERCISE = Exercise(
     title="a divergence, and only of distributions",
     question=(
         r"Write `my_kl_of_probabilities(p, q)`: $\mathrm{KL}(p\,\|\,q)$ in nats for two vectors of probabilities. "
-        "A class with $p_k = 0$ adds nothing. Raise a `ValueError` if one of the vectors does not sum to 1 (to within "
+        "A class with $p_k = 0$ adds nothing; one with $q_k = 0 < p_k$ makes the divergence "
+        "infinite. Raise a `ValueError` if one of the vectors does not sum to 1 (to within "
         "a millionth)."
     ),
     skeleton='def my_kl_of_probabilities(p, q):\n    """KL(p ‖ q) in nats, of two probability vectors."""\n    ...',
     reference=kl_of_probabilities,
     alternatives=(kl_where_p_is_positive, kl_by_library),
     cases=kl_cases,
+    drawn=drawn_distributions,
     hints=(
         "It is the mean of a difference of surprises. Under which of the two?",
         "Σ p (ln p - ln q). In a computer 0 · ln 0 is no number: leave those classes out.",
@@ -122,6 +178,52 @@ EXERCISE = Exercise(
             anything_for_probabilities,
             "right for distributions, but you take vectors that sum to something else. Gibbs' inequality then has no "
             "ground to stand on, and the 'divergence' can be negative",
+        ),
+        Misconception(
+            "sign reversed",
+            sign_reversed,
+            "exactly minus the divergence: this is Σ p ln(q/p). A divergence is never negative, Σ p ln(p/q)",
+        ),
+        Misconception(
+            "absolute values of the terms",
+            absolute_terms,
+            "you take the absolute value of each class's term. Single terms may be negative, where q gives a class "
+            "more than p; only their sum is not. Add them with their sign",
+        ),
+        Misconception(
+            "a small number in the logarithms",
+            epsilon_in_the_logarithms,
+            "a small number added inside the logarithms hides what is infinite: a q that rules out what happens has "
+            "an infinite divergence, and yours is about 20 times p. Leave out the classes with p = 0 instead",
+        ),
+        Misconception(
+            "classes left out where q is zero",
+            skipped_where_q_is_zero,
+            "you leave out the classes with q = 0 as well. Only p = 0 adds nothing. With q = 0 < p the belief rules "
+            "out what does happen, and the divergence is infinite",
+        ),
+        Misconception(
+            "sums of exactly one",
+            sums_of_exactly_one,
+            "you refuse distributions whose sum misses 1 by rounding. Sums of floating-point numbers are rarely "
+            "exact: compare with a tolerance of a millionth",
+        ),
+        Misconception(
+            "rescaled instead of refused",
+            rescaled,
+            "right for distributions, but you divide other vectors by their sum and go on. That hides the caller's "
+            "mistake: raise a ValueError",
+        ),
+        Misconception(
+            "only sums above one refused",
+            sums_not_above_one,
+            "right for distributions, and you refuse sums above 1, but not those below: compare `abs(sum - 1)`",
+        ),
+        Misconception(
+            "both sums at once",
+            both_sums_at_once,
+            "right for distributions, but you check the sum of both vectors together: 1.05 and 0.95 also make 2. "
+            "Check each vector by itself",
         ),
     ),
     shows="KL is the excess surprise of a belief, zero only for the truth, and means something for distributions only.",

@@ -4,8 +4,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..engine.core import Case, Exercise, Misconception, case, refusal
-from .common import REFUSES_SHAPES, check_shapes, log_soft, pairs, soft, unequal
+from ..engine.core import Case, Exercise, Misconception, case
+from .common import (
+    REFUSES_SHAPES,
+    TEMPERATURES,
+    check_shapes,
+    drawn_pair,
+    drawn_temperature,
+    log_soft,
+    pairs,
+    refusals,
+    soft,
+)
+from .wrong_03_2 import MORE
 
 
 def kd_loss(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) -> Tensor:
@@ -126,10 +137,9 @@ def softmax_over_the_batch(s: Tensor, t: Tensor, *, temperature: float) -> Tenso
 
 
 def kd_cases() -> list[Case]:
-    why, *bad = unequal()
     sure = torch.tensor([[3000.0, 0.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
-    ordinary = [case(s, t, temperature=T) for (s, t), T in zip(pairs(), (2.0, 4.0, 3.0), strict=True)]
-    return [*ordinary, case(sure, sure.flip(-1), temperature=1.5), refusal(why, *bad, temperature=2.0)]
+    ordinary = [case(s, t, temperature=T) for (s, t), T in zip(pairs(), TEMPERATURES, strict=True)]
+    return [*ordinary, case(sure, sure.flip(-1), temperature=1.5), *refusals(temperature=2.0)]
 
 
 _KD = "kdcourse.losses.kd_loss"
@@ -148,6 +158,7 @@ EXERCISE = Exercise(
     reference=kd_loss,
     alternatives=(kd_by_kl_div, kd_by_cross_entropy, kd_in_float32),
     cases=kd_cases,
+    drawn=lambda g: case(*drawn_pair(g), temperature=drawn_temperature(g)),
     hints=(
         "Which of the two weights the logarithms? And over what do you sum, over what do you average?",
         "Take `F.log_softmax` of both at temperature T, and detach the teacher. Sum over classes, average "
@@ -272,6 +283,7 @@ EXERCISE = Exercise(
             "softmax over dimension 0 makes images compete with one another. Classes are the last dimension",
             _KD,
         ),
+        *MORE,
     ),
     shows="the loss sums over classes, averages over examples, reads both networks and teaches only one.",
     derivation=(
@@ -280,5 +292,6 @@ EXERCISE = Exercise(
     ),
     gradients=(0, 1),
     forbidden=(_KD, "kdcourse.losses.logits.soft_term"),
+    absolute=1e-6,  # an answer in float32 is right
     points=2,
 )

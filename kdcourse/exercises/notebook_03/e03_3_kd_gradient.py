@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..engine.core import Case, Exercise, Misconception, case, refusal
-from .common import REFUSES_SHAPES, check_shapes, pairs, unequal
+from ..engine.core import Case, Exercise, Misconception, case
+from .common import REFUSES_SHAPES, check_shapes, drawn_pair, drawn_temperature, pairs, refusals
 from .e03_2_kd_loss import kd_loss
 
 
@@ -23,6 +23,7 @@ def gradient_by_autograd(student_logits: Tensor, teacher_logits: Tensor, *, temp
 
 
 def gradient_by_rows(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) -> Tensor:
+    check_shapes(student_logits, teacher_logits)
     rows = zip(student_logits, teacher_logits, strict=True)
     found = [F.softmax(s / temperature, dim=0) - F.softmax(t / temperature, dim=0) for s, t in rows]
     return torch.stack(found) / len(found) * temperature
@@ -48,14 +49,42 @@ def gradient_at_one(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
     return temperature * kd_gradient(s, t, temperature=1.0)
 
 
+def gradient_without_t(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
+    return kd_gradient(s, t, temperature=temperature) / temperature
+
+
+def mean_over_classes_too(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
+    return kd_gradient(s, t, temperature=temperature) / s.shape[-1]
+
+
+def gradient_over_the_batch(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
+    check_shapes(s, t)
+    p_s, p_t = (F.softmax(z / temperature, dim=0) for z in (s, t))
+    return temperature * (p_s - p_t) / len(s)
+
+
+def gradient_to_the_hard_label(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
+    check_shapes(s, t)
+    hard = F.one_hot(t.argmax(dim=-1), t.shape[-1])
+    return temperature * (F.softmax(s / temperature, dim=-1) - hard) / len(s)
+
+
+def gradient_of_the_teacher_at_one(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
+    return kd_gradient(s, t * temperature, temperature=temperature)
+
+
+def gradient_of_multiplied_logits(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
+    return kd_gradient(s, t, temperature=1 / temperature) * temperature**2
+
+
+def difference_of_logits(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
+    check_shapes(s, t)
+    return temperature * (s - t) / temperature / len(s)
+
+
 def gradient_cases() -> list[Case]:
-    why, *bad = unequal()
     first, second, _ = pairs()
-    return [
-        case(*first, temperature=2.0),
-        case(*second, temperature=3.0),
-        refusal(why, *bad, temperature=2.0),
-    ]
+    return [case(*first, temperature=1.5), case(*second, temperature=3.0), *refusals(temperature=2.0)]
 
 
 EXERCISE = Exercise(
@@ -72,6 +101,7 @@ EXERCISE = Exercise(
     reference=kd_gradient,
     alternatives=(gradient_by_autograd, gradient_by_rows),
     cases=gradient_cases,
+    drawn=lambda g: case(*drawn_pair(g, high=2), temperature=drawn_temperature(g)),
     hints=(
         "Begin with the gradient for one image and without T². Then put the factors on.",
         "For one image KL has the gradient (p_s - p_t) / T. Multiply by T², and divide by the number of images.",
@@ -103,6 +133,41 @@ EXERCISE = Exercise(
             "probabilities at temperature one",
             gradient_at_one,
             "your probabilities are those at T = 1. Both are softened at T",
+        ),
+        Misconception(
+            "T forgotten",
+            gradient_without_t,
+            "exactly T times too small: T² in front of the loss, times 1/T from z / T, leaves one T",
+        ),
+        Misconception(
+            "mean over classes too",
+            mean_over_classes_too,
+            "exactly C times too small: the loss sums over the classes, so only the number of examples divides",
+        ),
+        Misconception(
+            "softmax over the batch",
+            gradient_over_the_batch,
+            "softmax over dimension 0 makes images compete with one another. Classes are the last dimension",
+        ),
+        Misconception(
+            "the teacher's arg-max",
+            gradient_to_the_hard_label,
+            "you subtract the teacher's most likely class, a hard label. The loss has its softened probabilities",
+        ),
+        Misconception(
+            "teacher at temperature one",
+            gradient_of_the_teacher_at_one,
+            "the teacher's probabilities are those at T = 1. Both networks' logits are divided by T",
+        ),
+        Misconception(
+            "logits multiplied by the temperature",
+            gradient_of_multiplied_logits,
+            "you multiply the logits by the temperature. That sharpens; softening divides",
+        ),
+        Misconception(
+            "logits for probabilities",
+            difference_of_logits,
+            "this is the difference of the logits. The gradient is that of the softened *probabilities*",
         ),
     ),
     shows="the student is pulled by the plain difference of probabilities, times T/N.",

@@ -3,8 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..engine.core import Case, Exercise, Misconception, case, refusal
-from .common import REFUSES_SHAPES, check_shapes, pairs, unequal
+from ..engine.core import Case, Exercise, Misconception, case
+from .common import REFUSES_SHAPES, check_shapes, drawn_pair, pairs, refusals
 
 
 def logit_mse(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -56,9 +56,52 @@ def mse_to_both(s: Tensor, t: Tensor) -> Tensor:
     return (s - t).var(dim=-1, correction=0).mean() / 2
 
 
+def summed_over_everything(s: Tensor, t: Tensor) -> Tensor:
+    return s.numel() * logit_mse(s, t)
+
+
+def divided_by_the_rows_summed(s: Tensor, t: Tensor) -> Tensor:
+    check_shapes(s, t)
+    return (s - t.detach()).var(dim=-1).mean() / 2
+
+
+def centred_over_dimension_zero(s: Tensor, t: Tensor) -> Tensor:
+    check_shapes(s, t)
+    return (s - t.detach()).var(dim=0, correction=0).mean() / 2
+
+
+def centred_over_dimension_one(s: Tensor, t: Tensor) -> Tensor:
+    check_shapes(s, t)
+    return (s - t.detach()).var(dim=1, correction=0).mean() / 2
+
+
+def centred_by_one_mean(s: Tensor, t: Tensor) -> Tensor:
+    check_shapes(s, t)
+    return (s - t.detach()).var(correction=0) / 2
+
+
+def probabilities_compared(s: Tensor, t: Tensor) -> Tensor:
+    check_shapes(s, t)
+    return 0.5 * F.mse_loss(s.softmax(dim=-1), t.detach().softmax(dim=-1))
+
+
+def root_of_the_mean(s: Tensor, t: Tensor) -> Tensor:
+    return logit_mse(s, t).sqrt()
+
+
+def absolute_distance(s: Tensor, t: Tensor) -> Tensor:
+    check_shapes(s, t)
+    difference = s - t.detach()
+    return 0.5 * (difference - difference.mean(dim=-1, keepdim=True)).abs().mean()
+
+
+def only_the_student_centred(s: Tensor, t: Tensor) -> Tensor:
+    check_shapes(s, t)
+    return 0.5 * F.mse_loss(s - s.mean(dim=-1, keepdim=True), t.detach())
+
+
 def mse_cases() -> list[Case]:
-    why, *bad = unequal()
-    return [*(case(s, t) for s, t in pairs()), refusal(why, *bad)]
+    return [*(case(s, t) for s, t in pairs()), *refusals()]
 
 
 _MSE = "kdcourse.losses.logit_mse_loss"
@@ -77,6 +120,7 @@ EXERCISE = Exercise(
     reference=logit_mse,
     alternatives=(mse_by_variance, mse_by_library),
     cases=mse_cases,
+    drawn=lambda g: case(*drawn_pair(g)),
     hints=(
         "What may be added to all logits of a row without changing any probability? The loss must not notice it.",
         "Subtract each row's mean over its classes, from the difference or from both.",
@@ -129,6 +173,55 @@ EXERCISE = Exercise(
             mse_to_both,
             "the value is right, but the teacher gets a gradient too. Detach it, or it will move towards the student",
             _MSE,
+        ),
+        Misconception(
+            "summed over everything",
+            summed_over_everything,
+            "you sum over rows and classes. Then the loss grows with the batch: take the mean over both",
+        ),
+        Misconception(
+            "C - 1 for C",
+            divided_by_the_rows_summed,
+            "you divide by C - 1: the default of `var` and `std` in PyTorch is that of a sample. Here C divides "
+            "(`correction=0`)",
+        ),
+        Misconception(
+            "centred over dimension zero",
+            centred_over_dimension_zero,
+            "you subtract means over dimension 0, the batch. What softmax cannot see is a shift of a row: the mean is "
+            "over the classes, `dim=-1`",
+        ),
+        Misconception(
+            "centred over dimension one",
+            centred_over_dimension_one,
+            "right for logits (N, C), but dimension 1 of sequences (N, L, C) is the position. The mean is over the "
+            "classes, `dim=-1`",
+        ),
+        Misconception(
+            "centred by one mean",
+            centred_by_one_mean,
+            "you subtract one mean of the whole batch. Each row has a shift of its own: `dim=-1, keepdim=True`",
+        ),
+        Misconception(
+            "probabilities compared",
+            probabilities_compared,
+            "you compare probabilities. Here the *logits* are compared, centred row by row",
+        ),
+        Misconception(
+            "root of the mean square",
+            root_of_the_mean,
+            "this is the square root of what was asked. Its gradient is not linear in the distance: leave the root out",
+        ),
+        Misconception(
+            "absolute distance",
+            absolute_distance,
+            "you take absolute values where the limit has squares",
+        ),
+        Misconception(
+            "only the student centred",
+            only_the_student_centred,
+            "you centre the student's logits but not the teacher's. A shift of the teacher's row then costs something "
+            "although it changes no probability: centre both, or the difference",
         ),
     ),
     shows="at very high temperature distillation compares logits, up to the shift that softmax cannot see.",

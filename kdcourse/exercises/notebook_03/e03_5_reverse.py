@@ -4,8 +4,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..engine.core import Case, Exercise, Misconception, case, refusal
-from .common import REFUSES_SHAPES, check_shapes, log_soft, pairs, soft, unequal
+from ..engine.core import Case, Exercise, Misconception, case
+from .common import (
+    REFUSES_SHAPES,
+    TEMPERATURES,
+    check_shapes,
+    drawn_pair,
+    drawn_temperature,
+    log_soft,
+    pairs,
+    refusals,
+    soft,
+)
 from .e03_2_kd_loss import kd_loss
 
 
@@ -52,10 +62,55 @@ def reverse_default_reduction(s: Tensor, t: Tensor, *, temperature: float) -> Te
     return reverse_kd(s, t, temperature=temperature) / s.shape[-1]
 
 
+def reverse_t_once(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
+    return reverse_kd(s, t, temperature=temperature) / temperature
+
+
+def reverse_t_squared_twice(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
+    return reverse_kd(s, t, temperature=temperature) * temperature**2
+
+
+def reverse_multiplied(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
+    return temperature**4 * reverse_kd(s, t, temperature=1 / temperature)
+
+
+def reverse_summed(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
+    return reverse_kd(s, t, temperature=temperature) * (s.numel() / s.shape[-1])
+
+
+def reverse_batchmean(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
+    return reverse_kd(s, t, temperature=temperature) * (s.numel() / s.shape[-1] / len(s))
+
+
+def reverse_teacher_not_detached(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
+    check_shapes(s, t)
+    log_p_s, log_p_t = log_soft(s, temperature), log_soft(t, temperature)
+    return temperature**2 * (log_p_s.exp() * (log_p_s - log_p_t)).sum(dim=-1).mean()
+
+
+def reverse_towards_the_student(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
+    check_shapes(s, t)
+    log_p_s, log_p_t = log_soft(s.detach(), temperature), log_soft(t, temperature)
+    return temperature**2 * (log_p_s.exp() * (log_p_s - log_p_t)).sum(dim=-1).mean()
+
+
+def _reverse_over(s: Tensor, t: Tensor, temperature: float, dim: int) -> Tensor:
+    check_shapes(s, t)
+    log_p_s, log_p_t = (F.log_softmax(z / temperature, dim=dim) for z in (s, t.detach()))
+    return temperature**2 * (log_p_s.exp() * (log_p_s - log_p_t)).sum(dim=dim).mean()
+
+
+def reverse_over_the_batch(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
+    return _reverse_over(s, t, temperature, 0)
+
+
+def reverse_over_dimension_one(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
+    return _reverse_over(s, t, temperature, 1)
+
+
 def reverse_cases() -> list[Case]:
-    why, *bad = unequal()
-    ordinary = [case(s, t, temperature=T) for (s, t), T in zip(pairs(), (2.0, 4.0, 3.0), strict=True)]
-    return [*ordinary, refusal(why, *bad, temperature=2.0)]
+    ordinary = [case(s, t, temperature=T) for (s, t), T in zip(pairs(), TEMPERATURES, strict=True)]
+    return [*ordinary, *refusals(temperature=2.0)]
 
 
 _REVERSE = "kdcourse.losses.reverse_kd_loss"
@@ -74,6 +129,7 @@ EXERCISE = Exercise(
     reference=reverse_kd,
     alternatives=(reverse_by_kl_div, reverse_by_entropies),
     cases=reverse_cases,
+    drawn=lambda g: case(*drawn_pair(g), temperature=drawn_temperature(g)),
     hints=(
         "Whose entropy is it now, and does it depend on the student?",
         "The student weights the logarithms: Σ p_s (ln p_s - ln p_t). Nothing may be dropped.",
@@ -111,6 +167,46 @@ EXERCISE = Exercise(
             reverse_default_reduction,
             "exactly C times too small: sum over the classes, and average over the examples only",
             _REVERSE,
+        ),
+        Misconception("T for T²", reverse_t_once, "you multiply by T, not T²: the gradient still shrinks like 1/T"),
+        Misconception(
+            "T² twice", reverse_t_squared_twice, "T² stands there twice: the gradient grows with the temperature"
+        ),
+        Misconception(
+            "logits multiplied by the temperature",
+            reverse_multiplied,
+            "you multiply the logits by the temperature. That sharpens; softening divides",
+        ),
+        Misconception(
+            "summed over the examples",
+            reverse_summed,
+            "you sum over the examples. Then the loss grows with the batch size. Take the mean",
+        ),
+        Misconception(
+            "batchmean on sequences",
+            reverse_batchmean,
+            "right for logits (N, C), L times too large for sequences (N, L, C): `batchmean` divides by the first "
+            "dimension only. Divide by every leading dimension",
+        ),
+        Misconception(
+            "teacher not detached",
+            reverse_teacher_not_detached,
+            "the value is right, but the teacher gets a gradient too, and would drift towards the student. Detach it",
+        ),
+        Misconception(
+            "the student detached",
+            reverse_towards_the_student,
+            "the value is right, but the gradient flows to the teacher, and the student never moves",
+        ),
+        Misconception(
+            "softmax over the batch",
+            reverse_over_the_batch,
+            "softmax over dimension 0 makes images compete with one another. Classes are the last dimension",
+        ),
+        Misconception(
+            "classes on dimension one",
+            reverse_over_dimension_one,
+            "right for logits (N, C), but dimension 1 of sequences (N, L, C) is the position, not the class: `dim=-1`",
         ),
     ),
     shows="in the reverse direction the entropy is the student's own, and it is what keeps the student spread out.",

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..engine.core import Case, Exercise, Misconception, case, draw
+from .common import drawn_pair
 
 
 def log_softmax(logits: Tensor) -> Tensor:
@@ -46,6 +47,45 @@ def largest_not_given_back(logits: Tensor) -> Tensor:
     return logits - (logits - m).exp().sum(dim=-1, keepdim=True).log()
 
 
+def probabilities_returned(logits: Tensor) -> Tensor:
+    return log_softmax(logits).exp()
+
+
+def log_softmax_over_dimension_zero(logits: Tensor) -> Tensor:
+    return log_softmax(logits.movedim(0, -1)).movedim(-1, 0)
+
+
+def log_softmax_over_dimension_one(logits: Tensor) -> Tensor:
+    return log_softmax(logits.movedim(1, -1)).movedim(-1, 1)
+
+
+def one_sum_for_the_batch(logits: Tensor) -> Tensor:
+    shifted = logits - logits.amax(dim=-1, keepdim=True)
+    return shifted - shifted.exp().sum().log()
+
+
+def smallest_taken_off(logits: Tensor) -> Tensor:
+    shifted = logits - logits.amin(dim=-1, keepdim=True)
+    return shifted - shifted.exp().sum(dim=-1, keepdim=True).log()
+
+
+def only_shifted(logits: Tensor) -> Tensor:
+    return logits - logits.amax(dim=-1, keepdim=True)
+
+
+def mean_of_exponentials(logits: Tensor) -> Tensor:
+    shifted = logits - logits.amax(dim=-1, keepdim=True)
+    return shifted - shifted.exp().mean(dim=-1, keepdim=True).log()
+
+
+def logits_clamped(logits: Tensor) -> Tensor:
+    return log_softmax(logits.clamp(-50, 50))
+
+
+def sign_of_log_softmax(logits: Tensor) -> Tensor:
+    return -log_softmax(logits)
+
+
 def log_softmax_cases() -> list[Case]:
     small = torch.tensor([[1.0, 3.0, 0.0]], dtype=torch.float64)
     large = torch.tensor([[2000.0, 0.0, 1.0], [-1500.0, -1500.0, -1501.0]], dtype=torch.float64)
@@ -63,6 +103,7 @@ EXERCISE = Exercise(
     reference=log_softmax,
     alternatives=(log_softmax_detached_shift, log_softmax_pairwise),
     cases=log_softmax_cases,
+    drawn=lambda g: case(drawn_pair(g)[0]),
     hints=(
         "Softmax does not notice a shift of a row. Which shift makes every exponent harmless?",
         "Subtract the row's largest logit. Then the sum of exponentials lies between 1 and C.",
@@ -98,6 +139,52 @@ EXERCISE = Exercise(
             largest_not_given_back,
             "you subtract the largest logit inside the exponential and do not give it back outside: "
             "ln Σ exp(z) = m + ln Σ exp(z - m)",
+        ),
+        Misconception(
+            "probabilities returned",
+            probabilities_returned,
+            "these are the probabilities. Their logarithm is asked for, and you had it: leave the last `exp` out",
+        ),
+        Misconception(
+            "over the batch",
+            log_softmax_over_dimension_zero,
+            "you normalise over dimension 0, the batch. Classes are the last dimension",
+        ),
+        Misconception(
+            "over dimension one",
+            log_softmax_over_dimension_one,
+            "right for logits (N, C), but dimension 1 of (N, L, C) is not the class: the last dimension is, `dim=-1`",
+        ),
+        Misconception(
+            "one sum for the batch",
+            one_sum_for_the_batch,
+            "you take one sum over the whole batch. Each row has its own: `sum(dim=-1, keepdim=True)`",
+        ),
+        Misconception(
+            "the smallest taken off",
+            smallest_taken_off,
+            "right for small logits, but you take off the row's *smallest* logit: the exponents grow instead of "
+            "shrinking. Take off the largest",
+        ),
+        Misconception(
+            "only shifted",
+            only_shifted,
+            "you take off the largest logit and stop. The logarithm of the sum of exponentials is still missing",
+        ),
+        Misconception(
+            "mean of the exponentials",
+            mean_of_exponentials,
+            "you take the mean of the exponentials, not their sum: every entry is ln C too large",
+        ),
+        Misconception(
+            "logits clamped",
+            logits_clamped,
+            "right for small logits. You clamp large ones, which changes the result and cuts their gradient",
+        ),
+        Misconception(
+            "sign reversed",
+            sign_of_log_softmax,
+            "the sign is reversed: the logarithm of a probability is never above 0",
         ),
     ),
     shows="with the largest logit taken off, nothing overflows and the logarithm never sees a zero.",
