@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from test_training import QUIET, TRAIN, same, student, teacher, weights
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from kdcourse.data import Mnist, Split, random_affine
@@ -202,6 +203,24 @@ def test_two_inputs_go_in_together_by_place_or_by_name():
     once = trained([(3 * x, y) for x, y in BATCHES], model=mlp((8,)))
     for name, value in once.items():
         torch.testing.assert_close(found[f"inner.{name}"], value, rtol=0, atol=1e-5)
+
+
+def test_packed_sequences_go_in_whole():
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.cell, self.out = nn.GRU(3, 8, batch_first=True), nn.Linear(8, 4)
+
+        def forward(self, sequences):
+            return self.out(self.cell(sequences)[1][-1])
+
+    whole, labels = torch.randn(6, 5, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 3, 0, 1])
+    packed = pack_padded_sequence(whole, torch.full((6,), 5), batch_first=True)
+    found = trained([(packed, labels)], model=Recurrent())
+    for name, value in trained([(whole, labels)], model=Recurrent()).items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-5)
+    assert evaluate(Recurrent(), [(packed, labels)]).accuracy == evaluate(Recurrent(), [(whole, labels)]).accuracy
 
 
 def test_the_history_weighs_each_batch_by_its_examples():

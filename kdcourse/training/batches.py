@@ -217,6 +217,8 @@ def moved(value: Any, device: torch.device | None) -> Any:
         return value.to(device, non_blocking=device.type == "cuda")
     if isinstance(value, Mapping):
         return {name: moved(part, device) for name, part in value.items()}
-    if isinstance(value, (tuple, list)):
+    if type(value) in (tuple, list):
         return [moved(part, device) for part in value]
-    return value
+    if hasattr(value, "to"):  # a PackedSequence is a named tuple that can do it itself
+        return value.to(device)
+    return type(value)(*(moved(part, device) for part in value)) if hasattr(value, "_fields") else value

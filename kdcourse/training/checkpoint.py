@@ -1,7 +1,8 @@
 """Runs that are killed and go on: what a checkpoint holds, and that it belongs to this run and no other.
 
 It holds the weights, buffers, optimizer, PyTorch's random states, the states of a DataLoader's generators, the history
-and the number of epochs done: numbers and tensors only, read without running code.
+and whether the run had ended: numbers and tensors only, read without running code. What it cannot hold, and a run that
+goes on draws anew, is the state of other random numbers (``random``, NumPy, persistent workers) and of ``before_step``.
 """
 
 import hashlib

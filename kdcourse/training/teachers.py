@@ -22,8 +22,8 @@ NOT_FINITE = "the teacher's logits contain NaN or infinity: look for a diverged 
 class Targets:
     """The teacher's logits, batch by batch, and an eye on them.
 
-    ``checked`` logits are all there is and have been looked at; otherwise the first batch is, and a sum is kept, in
-    which NaN and infinity stay: looking at every batch would wait for the device.
+    ``impossible`` says whether classes of -inf are among them; None where they have not been looked at. Then the first
+    batch is, and a sum is kept, in which NaN and infinity stay: looking at every batch would wait for the device.
     """
 
     def __init__(self, of_batch: Callable[[Batch], Tensor], device: torch.device, *, impossible: bool | None) -> None:
