@@ -3,12 +3,18 @@
 import argparse
 import os
 import platform
+import socket
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NoReturn
 
+from ._base.places import fitting, say
+
+COURSE = Path(__file__).resolve().parent.parent
 REINSTALL = "run make lab again, or pip install -r requirements.txt"
 
 
@@ -31,7 +37,7 @@ def doctor() -> bool:
             mark, text, sound = "✘", str(trouble), False
         except Exception as error:  # a broken install can raise anything
             mark, text, sound = "✘", f"{type(error).__name__}: {error} → {REINSTALL}", False
-        print(f"{mark} {name:<10} {text}")
+        say(f"{mark} {name:<10} {text}")
     return sound
 
 
@@ -52,28 +58,89 @@ def _torch() -> str:
 
 def _packages() -> str:
     found, missing = [], []
-    for name in ("jupyterlab", "ipywidgets", "matplotlib", "mlxtend", "safetensors"):
+    for name in ("jupyterlab", "ipykernel", "ipywidgets", "matplotlib", "mlxtend", "safetensors"):
         try:
-            found.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
+            number = version(name)
+        except (PackageNotFoundError, KeyError):
+            number = None
+        if number:  # an installation that broke off leaves a package without a version
+            found.append(f"{name} {number}")
+        else:
             missing.append(name)
     if missing:
-        raise Trouble(f"missing: {', '.join(missing)}", REINSTALL)
+        raise Trouble(f"missing or broken: {', '.join(missing)}", REINSTALL)
     return ", ".join(found)
 
 
 def _kernel() -> str:
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
+    with _at_home():
+        manager = KernelSpecManager()
+        places = manager.find_kernel_specs()
+    install = "python -m ipykernel install --sys-prefix"
     try:
-        started = KernelSpecManager().get_kernel_spec("python3").argv[0]
+        specification = manager.get_kernel_spec("python3")
+        started = Path(specification.argv[0])
     except NoSuchKernel:
-        raise Trouble("there is no python3 kernel", "python -m ipykernel install --sys-prefix") from None
-    if Path(started).is_absolute() and not os.path.samefile(Path(started).parent, Path(sys.executable).parent):
+        raise Trouble("there is no python3 kernel", install) from None
+    except Exception as error:  # a file that is no specification can raise anything
         raise Trouble(
-            "the python3 kernel starts another Python than this one", "python -m ipykernel install --sys-prefix"
-        )
+            f"the python3 kernel is damaged ({type(error).__name__})", f"delete {places['python3']}"
+        ) from None
+    folder = specification.resource_dir
+    remedy = install if Path(folder).is_relative_to(sys.prefix) else f"delete {folder}"
+    if started.is_absolute() and not started.exists():
+        raise Trouble(f"the python3 kernel starts a Python that is gone, {started}", remedy)
+    if started.is_absolute() and not os.path.samefile(started.parent, Path(sys.executable).parent):
+        raise Trouble("the python3 kernel starts another Python than this one", remedy)
     return "python3 starts this Python"
+
+
+def _lab() -> str:
+    from jupyter_core.paths import jupyter_config_dir, jupyter_data_dir, jupyter_runtime_dir
+
+    with _at_home():
+        folders = {"DATA": jupyter_data_dir(), "RUNTIME": jupyter_runtime_dir(), "CONFIG": jupyter_config_dir()}
+    for kind, folder in folders.items():
+        _check_writable("JupyterLab", Path(folder), f"JUPYTER_{kind}_DIR to a folder")
+    try:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+    except OSError as error:
+        raise Trouble(f"nothing can listen at 127.0.0.1 ({error.strerror})", "allow it in the firewall") from None
+    if not os.access(COURSE, os.W_OK):
+        return "– this copy of the course is read-only: copy it to keep what you write into the notebooks"
+    return "JupyterLab can keep its settings, and you your notebooks"
+
+
+def _progress() -> str:
+    from .exercises.engine.records import progress_path
+
+    try:
+        path = progress_path()
+    except FileNotFoundError as error:
+        raise Trouble(str(error.strerror), "set KDCOURSE_PROGRESS to a file that you can write") from None
+    _check_writable("check()", path.parent, "KDCOURSE_PROGRESS to a file")
+    if os.path.exists(path) and not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
+        raise Trouble(f"{path} cannot be read and written", "set KDCOURSE_PROGRESS to a file that you can write")
+    return "what you solve can be kept"
+
+
+@contextmanager
+def _at_home() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError:
+        raise Trouble("you have no home folder, and Jupyter needs one", "set HOME to a folder of yours") from None
+
+
+def _check_writable(who: str, folder: Path, setting: str) -> None:
+    there = folder.absolute()
+    while not os.path.exists(there) and there != there.parent:
+        there = there.parent
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        raise Trouble(f"{who} cannot write to {folder}", f"set {setting} that you can write")
 
 
 def _digits() -> str:
@@ -83,9 +150,9 @@ def _digits() -> str:
 
 
 def _full() -> str:
-    from .data import FULL_SHA256, data_dir
+    from .data import FULL_SHA256, full_dir
 
-    raw = Path(os.environ.get("KDCOURSE_DATA") or data_dir()) / "MNIST" / "raw"
+    raw = full_dir() / "MNIST" / "raw"
     if all((raw / name).is_file() for name in FULL_SHA256):
         return "full MNIST is there"
     return "– full MNIST is not there; only `make results` needs it (data/README.md says how to get it)"
@@ -97,7 +164,7 @@ def _teacher() -> str:
 
     try:
         load_model(data_dir() / "teacher.safetensors")
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise Trouble(str(error), "git checkout data/teacher.safetensors") from None
     return "data/teacher.safetensors loads"
 
@@ -117,18 +184,23 @@ def _gpu() -> str:
 
 
 CHECKS: dict[str, Callable[[], str]] = {
-    "Python": _python, "PyTorch": _torch, "packages": _packages, "kernel": _kernel, "digits": _digits,
-    "full MNIST": _full, "teacher": _teacher, "threads": _threads, "GPU": _gpu,
+    "Python": _python, "PyTorch": _torch, "packages": _packages, "kernel": _kernel, "Lab": _lab, "progress": _progress,
+    "digits": _digits, "full MNIST": _full, "teacher": _teacher, "threads": _threads, "GPU": _gpu,
 }  # fmt: skip
 
 
 def lab(arguments: list[str]) -> NoReturn:
     """Replace this process by JupyterLab on the first notebook; root and screenless machines are allowed for."""
-    course = Path(__file__).resolve().parent.parent
     start = "notebooks/00_start_here.ipynb"
-    if not (course / start).is_file():
+    if not (COURSE / start).is_file():
         sys.exit("kdcourse: the notebooks are not here: run this in a checkout of the course")
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={course}"]
+    try:
+        _lab()
+    except Trouble as trouble:
+        sys.exit(f"kdcourse: {fitting(str(trouble), sys.stderr.encoding)}")
+    except ImportError:
+        sys.exit(f"kdcourse: JupyterLab is not installed: {REINSTALL}")
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={COURSE}"]
     command += [f"--LabApp.default_url=/lab/tree/{start}", "--log-level=CRITICAL"]
     # nothing leaves the machine: labconfig/ beside this file switches JupyterLab's news and update checks off, no list
     # of extensions is fetched, and npm, which may ask for its own newest version, is not called
@@ -142,6 +214,8 @@ def lab(arguments: list[str]) -> NoReturn:
         command.append("--no-browser")
     print("JupyterLab is starting. Open the address below that begins with http://127.0.0.1; Ctrl-C twice ends it.")
     sys.stdout.flush()
+    if os.name == "nt":  # where execv tears arguments apart at blanks
+        sys.exit(subprocess.run(command + arguments).returncode)
     os.execv(sys.executable, command + arguments)
 
 

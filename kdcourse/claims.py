@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from ._base.places import say
+
 
 class ClaimError(AssertionError):
     """A measured value misses the bound that a sentence claims."""
@@ -42,7 +44,7 @@ def claim(
         raise ValueError(f"a bound must not be NaN or infinite, got {bound}")
     if not kept:
         raise ClaimError(f"✘ {statement}: measured {_text(value)}, claimed {bound}")
-    print(f"✔ {statement}  [{bound}]")
+    say(f"✔ {statement}  [{bound}]")
 
 
 def _check_bounds(at_least: float | None, at_most: float | None, equals: Any, within: float | None) -> None:

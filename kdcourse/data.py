@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._base.extras import needed
+from ._base.places import named_by
 
 SUBSET_SHA256 = "167bbe5fc3dfbce27f9a4c6c1814964f3367677ee226d9811d79cbd41fd5d053"
 SUBSET_SIZES = {"train": 350, "validation": 50, "test": 100}  # a class
@@ -67,9 +68,7 @@ def load_mnist(subset: bool = True, root: str | os.PathLike[str] | None = None) 
     >>> digits.train.images.shape, len(digits.validation.labels), len(digits.test.labels)
     (torch.Size([3500, 1, 28, 28]), 500, 1000)
     """
-    if subset:
-        return _load_subset()
-    return _load_full(Path(root or os.environ.get("KDCOURSE_DATA") or data_dir()).expanduser())
+    return _load_subset() if subset else _load_full(Path(root).expanduser() if root else full_dir())
 
 
 def data_dir() -> Path:
@@ -80,6 +79,15 @@ def data_dir() -> Path:
     """
     checkout = Path(__file__).resolve().parent.parent / "data"
     return checkout if (checkout / "README.md").is_file() else Path("data")
+
+
+def full_dir() -> Path:
+    """Where the full MNIST is looked for: ``$KDCOURSE_DATA``, or else the course's ``data/`` folder.
+
+    >>> print(full_dir().name)
+    data
+    """
+    return named_by("KDCOURSE_DATA") or data_dir()
 
 
 def load_results(name: str) -> dict[str, Any]:

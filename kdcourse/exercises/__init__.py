@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .._base.places import say
 from .engine import records
 from .engine.asking import Question, show
 from .engine.checking import Verdict, WrongAnswer, grading, judge, report
@@ -39,7 +40,7 @@ def check(id: str, function: Any) -> None:
             raise WrongAnswer(report(exercise, verdict))
     elif verdict.kind != "unattempted":
         records.record(id, solved=verdict.kind == "right")
-    print(report(exercise, verdict))
+    say(report(exercise, verdict))
 
 
 def hint(id: str) -> None:
@@ -53,7 +54,7 @@ def hint(id: str) -> None:
     number = min(given, len(exercise.hints) - 1)
     _hints_given[id] = given + 1
     last = " That was the last one." if number == len(exercise.hints) - 1 else ""
-    print(f"Hint {number + 1} of {len(exercise.hints)} for {id}: {exercise.hints[number]}{last}")
+    say(f"Hint {number + 1} of {len(exercise.hints)} for {id}: {exercise.hints[number]}{last}")
 
 
 def solution(id: str, confirm: bool = False) -> None:
@@ -66,12 +67,12 @@ def solution(id: str, confirm: bool = False) -> None:
     """
     exercise = _exercise(id)
     if Path(__file__).with_name("WITHHELD").exists():
-        print(f'In this class the solutions come later. hint("{id}") helps a step further.')
+        say(f'In this class the solutions come later. hint("{id}") helps a step further.')
         return
     if not confirm:
-        print(f'Sure? hint("{id}") may be enough. If you want it: solution("{id}", confirm=True)')
+        say(f'Sure? hint("{id}") may be enough. If you want it: solution("{id}", confirm=True)')
         return
-    print(f"{solution_source(exercise)}\n\n{exercise.derivation}")
+    say(f"{solution_source(exercise)}\n\n{exercise.derivation}")
 
 
 def ask(id: str) -> None:
@@ -86,12 +87,17 @@ def ask(id: str) -> None:
 
 
 def progress() -> None:
+<<<<<<< HEAD
     """Print what you have solved and tried, by notebook.
 
     >>> progress()
     Notebook 00 ... solved
     """
     print(records.table(list(exercises.values())))
+=======
+    """Print what you have solved and tried, by notebook."""
+    say(records.table(list(exercises.values())))
+>>>>>>> 99a83a7 (No home, a home that cannot be written, a tilde, a stale kernel, a console with few letters: each is written around or named with its remedy)
 
 
 def _exercise(id: str) -> Exercise:

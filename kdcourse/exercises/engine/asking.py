@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from importlib.util import find_spec
 
+from ..._base.places import say
+
 LETTERS = "ABCD"
 
 QUIZ_COLOURS = {
@@ -71,7 +73,7 @@ def quiz(question: Question) -> list[dict[str, object]]:
 
 def in_a_terminal(question: Question) -> None:
     """Print the question; where somebody can type, take answers until one is right or empty."""
-    print(plain(question))
+    say(plain(question))
     letters = LETTERS[: len(question.choices)]
     while sys.stdin is not None and sys.stdin.isatty():
         try:
@@ -81,10 +83,10 @@ def in_a_terminal(question: Question) -> None:
         if not typed:
             return
         if typed not in letters or len(typed) > 1:
-            print(f"Type one of {', '.join(letters)}.")
+            say(f"Type one of {', '.join(letters)}.")
             continue
         choice = question.shuffled[letters.index(typed)]
-        print(verdict(choice))
+        say(verdict(choice))
         if choice.right:
             return
 

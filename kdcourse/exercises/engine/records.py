@@ -1,6 +1,5 @@
 """What a learner has solved: one small file a user, that no crash can spoil."""
 
-import errno
 import json
 import os
 from collections.abc import Iterable
@@ -10,6 +9,7 @@ from typing import TypedDict
 from platformdirs import user_data_path
 
 from ..._base.files import exclusive, read_whole, write_whole
+from ..._base.places import named_by, no_home, say
 from .core import Exercise
 
 MOST_TRIES = 10**9
@@ -27,14 +27,16 @@ def progress_path() -> Path:
 
     Raises ``OSError`` for a user without a home.
     """
-    chosen = os.environ.get("KDCOURSE_PROGRESS")
+    chosen = named_by("KDCOURSE_PROGRESS")
+    if chosen is not None:
+        return chosen
     try:
-        path = Path(chosen).expanduser() if chosen else user_data_path("kdcourse", appauthor=False) / "progress.json"
+        folder = user_data_path("kdcourse", appauthor=False)
     except RuntimeError:
-        path = Path("~")
-    if path.parts[0].startswith("~"):
-        raise FileNotFoundError(errno.ENOENT, "this user has no home folder")
-    return path
+        folder = Path("~")
+    if not folder.is_absolute():
+        raise no_home("you have no home folder")
+    return folder / "progress.json"
 
 
 def load() -> dict[str, Record]:
@@ -47,7 +49,7 @@ def load() -> dict[str, Record]:
                 found = _read_or_set_aside(path)
         return found
     except OSError as error:
-        print(f"Your progress cannot be read: {error.strerror or error}.")
+        say(f"Your progress cannot be read: {error.strerror or error}.")
         return {}
 
 
@@ -61,7 +63,7 @@ def record(name: str, *, solved: bool) -> None:
             records[name] = Record(tries=min(old["tries"] + 1, MOST_TRIES), solved=old["solved"] or solved)
             write_whole(path, json.dumps(records, indent=1, sort_keys=True) + "\n", mode=0o600)
     except OSError as error:
-        print(f"Your progress cannot be kept: {error.strerror or error}. KDCOURSE_PROGRESS can name another file.")
+        say(f"Your progress cannot be kept: {error.strerror or error}. KDCOURSE_PROGRESS can name another file.")
 
 
 def _read(path: Path) -> dict[str, Record] | None:
@@ -99,7 +101,7 @@ def _read_or_set_aside(path: Path) -> dict[str, Record]:
         os.replace(path, aside)
     except OSError as error:
         raise OSError(error.errno, f"{path} is damaged and cannot be moved ({error.strerror})") from error
-    print(f"Your progress file was damaged. It is now {aside}, and a new one is begun.")
+    say(f"Your progress file was damaged. It is now {aside}, and a new one is begun.")
     return {}
 
 

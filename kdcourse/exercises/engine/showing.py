@@ -8,6 +8,7 @@ import textwrap
 from types import ModuleType
 from typing import Any
 
+from ..._base.places import say
 from ...data import load_glossary
 from .core import Exercise
 
@@ -71,12 +72,12 @@ def glossary(word: str | None = None) -> None:
     containing = [entry for entry in entries if any(part in name for name in _names(entry) for part in parts)]
     if not containing:
         near = sorted(entries, key=lambda entry: -max(_likeness(wanted, name) for name in _names(entry)))[:3]
-        print(f"The glossary has no {word!r}. The nearest: {', '.join(entry['term'] for entry in near)}.")
+        say(f"The glossary has no {word!r}. The nearest: {', '.join(entry['term'] for entry in near)}.")
         return
-    print("\n\n".join(_paragraph(entry) for entry in exact or containing))
+    say("\n\n".join(_paragraph(entry) for entry in exact or containing))
     others = [entry["term"] for entry in containing if entry not in exact]
     if exact and others:
-        print(f"\nSee also: {', '.join(others)}.")
+        say(f"\nSee also: {', '.join(others)}.")
 
 
 def _names(entry: dict[str, Any]) -> list[str]:
