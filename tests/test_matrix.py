@@ -4,6 +4,7 @@
 """
 
 import pytest
+from matrix import table
 from matrix.helpers import BY_NAME, HELPERS
 from matrix.judging import MEASURES, Failed, Helper, Twin, take
 from matrix.kinds import KINDS, Kind
@@ -11,14 +12,15 @@ from matrix.kinds import KINDS, Kind
 # exported on few: the exporter takes a second
 EXPORTED = "conv net", "LSTM", "several inputs"
 NETWORKS = {kind.name: kind for kind in KINDS}
-CHANGING = [helper for helper in HELPERS if helper.effect != MEASURES and not helper.like]
+DIFFERENT = [helper for helper in HELPERS if not helper.like]
+CHANGING = [helper for helper in DIFFERENT if helper.effect != MEASURES]
 # where a refusal points to bake(), it must lead out
 COMPUTED = [kind for kind in KINDS if " norm" in kind.name and "batch" not in kind.name]
 COMPUTED += [NETWORKS["torch's prune"], NETWORKS["own parametrization"]]
 
 
 def chain(helper: Helper) -> tuple[Helper, ...]:
-    return (BY_NAME[helper.after], helper) if helper.after else (helper,)
+    return (*(BY_NAME[name] for name in helper.after.split(" > ") if name), helper)
 
 
 def cell(kind: Kind, helpers: tuple[Helper, ...], name: str):
@@ -34,13 +36,13 @@ ALONE = [
 PAIRS = [
     cell(kind, (first, second), f"{first.name} > {second.name}")
     for kind, firsts in (
-        (NETWORKS["conv net"], HELPERS),
+        (NETWORKS["conv net"], DIFFERENT),
         (NETWORKS["residual Sequential"], CHANGING),
         (NETWORKS["Transformer encoder"], CHANGING),
         *((kind, [BY_NAME["bake"]]) for kind in COMPUTED),
     )
     for first in firsts
-    for second in HELPERS
+    for second in DIFFERENT
     if "to_onnx" not in (first.name, second.name)
 ]
 
@@ -58,11 +60,33 @@ def judge(kind: Kind, helpers: tuple[Helper, ...]) -> str:
     return outcome
 
 
+OUTCOMES = {}
+
+
 @pytest.mark.parametrize(("kind", "helpers"), ALONE)
 def test_helper_on_a_kind_of_network(kind, helpers, record_property):
-    record_property("matrix", judge(kind, helpers))
+    OUTCOMES[kind.name, helpers[-1].name] = outcome = judge(kind, helpers)
+    record_property("matrix", outcome)
 
 
 @pytest.mark.parametrize(("kind", "helpers"), PAIRS)
 def test_helper_after_helper(kind, helpers, record_property):
     record_property("matrix", judge(kind, helpers))
+
+
+def outcomes():
+    """Of every helper on every kind: those found above, and the others anew."""
+    for case in ALONE:
+        kind, helpers = case.values
+        if (kind.name, helpers[-1].name) not in OUTCOMES:
+            OUTCOMES[kind.name, helpers[-1].name] = judge(kind, helpers)
+    return OUTCOMES
+
+
+def test_readme_holds_the_table():
+    """A helper that begins to refuse shows here; ``python tests/test_matrix.py`` writes the table anew."""
+    assert table.shown() == table.render(outcomes())
+
+
+if __name__ == "__main__":
+    table.write(table.render(outcomes()))

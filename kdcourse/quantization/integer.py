@@ -203,5 +203,7 @@ def _connect(layer: IntegerLayer, outputs: QuantParams) -> IntegerLayer:
 
 def _geometry(name: str, layer: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
     if layer.groups != 1 or layer.dilation != (1, 1) or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
-        raise ValueError(f"layer {name!r}: only convolutions without groups or dilation, padded by a number of zeros")
+        raise ValueError(
+            f"layer {name!r}: only convolutions without groups or dilation, padded by a number of zeros; {OTHERWISE}"
+        )
     return cast(tuple[int, int], layer.stride), cast(tuple[int, int], layer.padding)

@@ -80,7 +80,7 @@ HELPERS = [
     Helper("8-bit activations", *rounding.ACTIVATIONS, COPIES, CALIBRATE),
     Helper("8-bit outputs", *rounding.OUTPUTS, COPIES, CALIBRATE),
     Helper("bake", *rounding.BAKE, COPIES, after="8-bit activations"),
-    Helper("integer_network", *rounding.INTEGERS, MEASURES, INTEGER, after="8-bit activations"),
+    Helper("integer_network", *rounding.INTEGERS, MEASURES, INTEGER, after="fold_batchnorm > 8-bit activations"),
     Helper("calibrate", *rounding.CALIBRATE, MEASURES, CALIBRATE),
     Helper("bit_sensitivity", *rounding.BITS, MEASURES, ROUND),
     Helper("share_model", *rounding.SHARE, COPIES, SHARE),
