@@ -87,17 +87,12 @@ def ask(id: str) -> None:
 
 
 def progress() -> None:
-<<<<<<< HEAD
     """Print what you have solved and tried, by notebook.
 
     >>> progress()
     Notebook 00 ... solved
     """
-    print(records.table(list(exercises.values())))
-=======
-    """Print what you have solved and tried, by notebook."""
     say(records.table(list(exercises.values())))
->>>>>>> 99a83a7 (No home, a home that cannot be written, a tilde, a stale kernel, a console with few letters: each is written around or named with its remedy)
 
 
 def _exercise(id: str) -> Exercise:
