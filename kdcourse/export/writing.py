@@ -53,7 +53,7 @@ def to_onnx(
         raise ValueError(f"opset must be an integer from 1 to {newest}, the newest that this onnx knows, got {opset!r}")
     model = _unwrapped(model)
     call = call_of(model, example)
-    with frozen(model), torch.random.fork_rng(), torch.compiler.set_stance("force_eager"), quiet():
+    with frozen(model), torch.random.fork_rng(devices=[]), torch.compiler.set_stance("force_eager"), quiet():
         outputs = _names("output_names", output_names, list(outputs_of(model, call)))
         inputs = list(call.leaves())
         inputs = _names("input_names", input_names, ["images"] if len(inputs) == 1 else inputs, taken=outputs)
