@@ -1,9 +1,11 @@
 """05.1 which weights go."""
 
+import math
+
 import torch
 from torch import Tensor
 
-from ..engine.core import Case, Exercise, Misconception, case, draw
+from ..engine.core import Case, Exercise, Misconception, case, draw, integer
 
 
 def magnitude_mask(weight: Tensor, sparsity: float) -> Tensor:
@@ -20,8 +22,8 @@ def mask_by_rank(weight: Tensor, sparsity: float) -> Tensor:
 
 
 def mask_by_threshold(weight: Tensor, sparsity: float) -> Tensor:
-    pruned = round(sparsity * weight.numel())
-    return weight.abs() > weight.abs().flatten().kthvalue(pruned).values
+    ranked = weight.abs().flatten().sort().values.tolist()
+    return weight.abs() > [-1.0, *ranked][round(sparsity * weight.numel())]
 
 
 def mask_by_topk(weight: Tensor, sparsity: float) -> Tensor:
@@ -70,9 +72,54 @@ def threshold_itself_kept(weight: Tensor, sparsity: float) -> Tensor:
     return magnitude_mask(weight, (round(sparsity * weight.numel()) - 1) / weight.numel())
 
 
+def _with_count(weight: Tensor, pruned: int) -> Tensor:
+    return magnitude_mask(weight, pruned / weight.numel())
+
+
+def rounded_up(weight: Tensor, sparsity: float) -> Tensor:
+    return _with_count(weight, math.ceil(sparsity * weight.numel()))
+
+
+def halves_rounded_up(weight: Tensor, sparsity: float) -> Tensor:
+    return _with_count(weight, int(sparsity * weight.numel() + 0.5))
+
+
+def all_pruned_for_none(weight: Tensor, sparsity: float) -> Tensor:
+    return _with_count(weight, round(sparsity * weight.numel()) or weight.numel())
+
+
+def along(weight: Tensor, sparsity: float, dimension: int) -> Tensor:
+    count = round(sparsity * weight.shape[dimension])
+    smallest = weight.abs().argsort(dim=dimension).narrow(dimension, 0, count)
+    return torch.ones_like(weight, dtype=torch.bool).scatter(dimension, smallest, False)
+
+
+def along_the_last_dimension(weight: Tensor, sparsity: float) -> Tensor:
+    return along(weight, sparsity, -1)
+
+
+def along_the_first_dimension(weight: Tensor, sparsity: float) -> Tensor:
+    return along(weight, sparsity, 0)
+
+
+def pruned_weights_returned(weight: Tensor, sparsity: float) -> Tensor:
+    return weight * magnitude_mask(weight, sparsity)
+
+
 def mask_cases() -> list[Case]:
     small = torch.tensor([[0.3, -0.1, 0.05], [-0.9, 0.2, -0.4]], dtype=torch.float64)
-    return [case(small, 0.4), case(draw(4, 6, seed=50), 0.9), case(draw(3, 2, 3, 3, seed=51) - 1, 0.65)]
+    return [
+        case(small, 0.4),
+        case(draw(2, 5, seed=52), 0.25),  # 2.5 weights: round() goes to the even number
+        case(draw(4, 6, seed=50), 0.9),
+        case(draw(3, 2, 3, 3, seed=51) - 1, 0.65),
+        case(small, 0.0),
+        case(small, 1.0),
+    ]
+
+
+def mask_drawn(g: torch.Generator) -> Case:
+    return case(draw(integer(g, 1, 5), integer(g, 1, 6), seed=g), integer(g, 0, 20) / 20)
 
 
 _MASK = "kdcourse.pruning.magnitude_mask"
@@ -82,7 +129,8 @@ EXERCISE = Exercise(
     question=(
         "Write `my_magnitude_mask(weight, sparsity)` for a tensor of any shape with n weights. It returns a mask: a "
         "bool tensor of the same shape, `True` = kept. The `round(sparsity * n)` weights of smallest absolute value "
-        "are pruned, looked for in the whole tensor. No two weights here have the same absolute value."
+        "are pruned, looked for in the whole tensor; that number may be 0 or n. No two weights here have the same "
+        "absolute value."
     ),
     skeleton=(
         "def my_magnitude_mask(weight, sparsity):\n"
@@ -91,6 +139,7 @@ EXERCISE = Exercise(
     reference=magnitude_mask,
     alternatives=(mask_by_rank, mask_by_threshold, mask_by_topk),
     cases=mask_cases,
+    drawn=mask_drawn,
     hints=(
         "A weight of -0.9 and one of 0.9 matter alike. What do you sort by?",
         "Count first: `pruned = round(sparsity * weight.numel())`. Then find the places of that many smallest "
@@ -168,6 +217,40 @@ EXERCISE = Exercise(
             "one weight too few is pruned, every time: your threshold is the largest weight that was to go, and you "
             "keep it",
             _MASK,
+        ),
+        Misconception(
+            "rounded up",
+            rounded_up,
+            "one weight too many is pruned here and there: you round the count up. `math.ceil(2.4)` is 3, "
+            "`round(2.4)` is 2",
+        ),
+        Misconception(
+            "halves rounded up",
+            halves_rounded_up,
+            "you round halves up. `round(2.5)` is 2: Python rounds a half to the even number",
+        ),
+        Misconception(
+            "all pruned for none",
+            all_pruned_for_none,
+            "right, except where no weight is to be pruned: `values[k - 1]` is then `values[-1]`, the largest, and "
+            "all weights go",
+        ),
+        Misconception(
+            "along the last dimension",
+            along_the_last_dimension,
+            "you rank along the last dimension, every row for itself. One ranking of the whole tensor is asked for: "
+            "flatten it first",
+        ),
+        Misconception(
+            "along the first dimension",
+            along_the_first_dimension,
+            "you rank along the first dimension, every column for itself. One ranking of the whole tensor is asked "
+            "for: flatten it first",
+        ),
+        Misconception(
+            "the pruned weights returned",
+            pruned_weights_returned,
+            "these are the weights, pruned. Asked for is the mask alone: `True` where a weight is kept",
         ),
     ),
     shows="a magnitude mask is a ranking: it counts first, then prunes that many of the smallest absolute values.",

@@ -27,7 +27,7 @@ def masks_split_again(weights: Weights, sparsity: float) -> Weights:
 def masks_by_ranked_list(weights: Weights, sparsity: float) -> Weights:
     names = [name for name in weights if weights[name].ndim not in (0, 1)]
     ranked = sorted(abs(value) for name in names for value in weights[name].flatten().tolist())
-    last = ranked[round(sparsity * len(ranked)) - 1]
+    last = [-1.0, *ranked][round(sparsity * len(ranked))]
     return {name: weights[name].abs() > last for name in names}
 
 
@@ -36,7 +36,7 @@ def same_share_everywhere(weights: Weights, sparsity: float) -> Weights:
 
 
 def _as_rows(weights: Weights) -> Weights:
-    return {name: weight if weight.ndim >= 2 else weight[None] for name, weight in weights.items()}
+    return {name: weight if weight.ndim >= 2 else weight.reshape(1, -1) for name, weight in weights.items()}
 
 
 def everything_pruned(weights: Weights, sparsity: float) -> Weights:
@@ -55,8 +55,8 @@ def biases_counted(weights: Weights, sparsity: float) -> Weights:
 
 def mean_of_thresholds(weights: Weights, sparsity: float) -> Weights:
     chosen = {name: weight.abs() for name, weight in weights.items() if weight.ndim >= 2}
-    each = [w.flatten().sort().values[round(sparsity * w.numel()) - 1] for w in chosen.values()]
-    return {name: weight > torch.stack(each).mean() for name, weight in chosen.items()}
+    each = [[-1.0, *sorted(w.flatten().tolist())][round(sparsity * w.numel())] for w in chosen.values()]
+    return {name: weight > sum(each) / len(each) for name, weight in chosen.items()}
 
 
 def scaled_by_layer(weights: Weights, sparsity: float) -> Weights:
@@ -65,11 +65,29 @@ def scaled_by_layer(weights: Weights, sparsity: float) -> Weights:
 
 
 def largest_pruned_everywhere(weights: Weights, sparsity: float) -> Weights:
-    return {name: ~mask for name, mask in global_masks(weights, 1 - sparsity).items()}
+    return {name: ~mask for name, mask in masks_split_again(weights, 1 - sparsity).items()}
 
 
 def others_kept_whole(weights: Weights, sparsity: float) -> Weights:
     return {name: torch.ones_like(w, dtype=torch.bool) for name, w in weights.items()} | global_masks(weights, sparsity)
+
+
+def only_matrices(weights: Weights, sparsity: float) -> Weights:
+    return global_masks({name: weight for name, weight in weights.items() if weight.ndim == 2}, sparsity)
+
+
+def true_for_the_pruned(weights: Weights, sparsity: float) -> Weights:
+    return {name: ~mask for name, mask in global_masks(weights, sparsity).items()}
+
+
+def by_value(weights: Weights, sparsity: float) -> Weights:
+    lowest = min(weight.min().item() for weight in weights.values())
+    return global_masks({name: weight - lowest for name, weight in weights.items()}, sparsity)
+
+
+def all_pruned_for_none(weights: Weights, sparsity: float) -> Weights:
+    n = sum(weight.numel() for weight in weights.values() if weight.ndim >= 2)
+    return masks_split_again(weights, sparsity if round(sparsity * n) else 1.0)
 
 
 def global_cases() -> list[Case]:
@@ -91,7 +109,8 @@ def global_cases() -> list[Case]:
             "classes.bias": (4,),
         },
     )
-    return [case(small, 0.5), case(larger, 0.6)]
+    larger["norm1.num_batches_tracked"] = torch.tensor(0.3, dtype=torch.float64)  # no dimension at all
+    return [case(small, 0.5), case(larger, 0.6), case(small, 0.0)]
 
 
 EXERCISE = Exercise(
@@ -102,7 +121,7 @@ EXERCISE = Exercise(
         "`my_global_masks(weights, sparsity)`: a dictionary from name to mask (bool, `True` = kept, the tensor's "
         "shape), for tensors of *two or more dimensions* only. With n the number of all their weights together, the "
         "`round(sparsity * n)` of smallest absolute value are pruned, wherever they are. Biases and norms, of one "
-        "dimension, neither count nor appear. There are no ties."
+        "dimension, neither count nor appear. There are no ties. Where that number is 0, everything is kept."
     ),
     skeleton=(
         "def my_global_masks(weights, sparsity):\n"
@@ -164,6 +183,27 @@ EXERCISE = Exercise(
             others_kept_whole,
             "the masks are right, but you add masks of `True` for biases and norms. A sparsity counted over them all "
             "comes out too low. Leave them out",
+        ),
+        Misconception(
+            "only matrices",
+            only_matrices,
+            "you take tensors of exactly two dimensions. The weight of a convolution has four: `ndim >= 2`",
+        ),
+        Misconception(
+            "True for the pruned",
+            true_for_the_pruned,
+            "your masks are the wrong way round: `True` stands where weights are pruned",
+        ),
+        Misconception(
+            "by value",
+            by_value,
+            "you rank by value, so the most negative weights go first. Rank the absolute values",
+        ),
+        Misconception(
+            "all pruned for none",
+            all_pruned_for_none,
+            "right, except where no weight is to be pruned: `values[k - 1]` is then `values[-1]`, the largest, and "
+            "all weights go",
         ),
     ),
     shows="one ranking over all layers lets those with small weights lose more, and biases and norms stay out of it.",

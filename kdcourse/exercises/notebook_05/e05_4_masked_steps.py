@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ..engine.core import Case, Exercise, Misconception, case, draw
+from ..engine.core import Case, Exercise, Misconception, case, draw, integer
 
 Steps = list[Tensor]
 
@@ -114,6 +114,25 @@ def one_tensor_many_times(
     return [after[-1] for _ in after]
 
 
+def gradient_damped(
+    weight: Tensor, velocity: Tensor, mask: Tensor, gradients: Steps, *, learning_rate: float, momentum: float
+) -> Steps:
+    damped = [(1 - momentum) * gradient for gradient in gradients]
+    return masked_steps(weight, velocity, mask, damped, learning_rate=learning_rate, momentum=momentum)
+
+
+def momentum_ignored(
+    weight: Tensor, velocity: Tensor, mask: Tensor, gradients: Steps, *, learning_rate: float, momentum: float
+) -> Steps:
+    return masked_steps(weight, velocity, mask, gradients, learning_rate=learning_rate, momentum=0.0)
+
+
+def uphill(
+    weight: Tensor, velocity: Tensor, mask: Tensor, gradients: Steps, *, learning_rate: float, momentum: float
+) -> Steps:
+    return masked_steps(weight, velocity, mask, gradients, learning_rate=-learning_rate, momentum=momentum)
+
+
 def steps_cases() -> list[Case]:
     weight = torch.tensor([0.5, -0.1, 0.8], dtype=torch.float64)
     velocity = torch.tensor([0.2, 0.4, -0.1], dtype=torch.float64)
@@ -124,6 +143,13 @@ def steps_cases() -> list[Case]:
         case(weight, velocity, mask, slopes, learning_rate=0.5, momentum=0.5),
         case(larger[0], larger[1], larger[0].abs() > 2, larger[2:], learning_rate=0.1, momentum=0.9),
     ]
+
+
+def steps_drawn(g: torch.Generator) -> Case:
+    shape, count = (integer(g, 1, 3), integer(g, 2, 5)), integer(g, 2, 4)
+    weight, velocity, *gradients = (draw(*shape, seed=g) for _ in range(2 + count))
+    rates = {"learning_rate": integer(g, 1, 9) / 10, "momentum": integer(g, 1, 9) / 10}
+    return case(weight, velocity, draw(*shape, seed=g) > 0, gradients, **rates)
 
 
 EXERCISE = Exercise(
@@ -144,6 +170,7 @@ EXERCISE = Exercise(
     reference=masked_steps,
     alternatives=(all_three_masked, masked_view),
     cases=steps_cases,
+    drawn=steps_drawn,
     hints=(
         "What can move a weight whose gradient is zero?",
         "The velocity remembers gradients from before the mask. Do not ask what moved: look at the weight after "
@@ -203,6 +230,21 @@ EXERCISE = Exercise(
             one_tensor_many_times,
             "every entry of your list holds the last weights. Steps in place change one and the same tensor: append a "
             "`clone()`, or make a new tensor in each step",
+        ),
+        Misconception(
+            "the gradient damped",
+            gradient_damped,
+            "you weight the gradient by 1 - momentum, as Adam does. SGD adds it whole: momentum · velocity + gradient",
+        ),
+        Misconception(
+            "no momentum",
+            momentum_ignored,
+            "you step along the gradient alone. The velocity remembers: momentum · velocity + gradient",
+        ),
+        Misconception(
+            "uphill",
+            uphill,
+            "you add the step. It is subtracted: the loss falls against the gradient",
         ),
     ),
     shows="a mask holds only if it acts on the weight after every step: momentum moves weights without a gradient.",

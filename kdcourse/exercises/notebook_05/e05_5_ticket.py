@@ -85,6 +85,30 @@ def trained_once_more(initial: Tensor, train: Train, sparsity: float) -> Tensor:
     return weight
 
 
+def by_movement(initial: Tensor, train: Train, sparsity: float) -> Tensor:
+    weight = initial.clone()
+    train(weight)
+    return initial * magnitude_mask(weight - initial, sparsity)
+
+
+def the_other_weights(initial: Tensor, train: Train, sparsity: float) -> Tensor:
+    return initial - ticket(initial, train, sparsity)
+
+
+def the_share_kept(initial: Tensor, train: Train, sparsity: float) -> Tensor:
+    return ticket(initial, train, 1 - sparsity)
+
+
+def the_mask(initial: Tensor, train: Train, sparsity: float) -> Tensor:
+    return ticket(initial, train, sparsity) != 0
+
+
+def by_value(initial: Tensor, train: Train, sparsity: float) -> Tensor:
+    weight = initial.clone()
+    train(weight)
+    return initial * magnitude_mask(weight - weight.min(), sparsity)
+
+
 def ticket_cases() -> list[Case]:
     start = torch.tensor([0.6, -0.1, 0.3, -0.2], dtype=torch.float64)
     goal = torch.tensor([0.1, -0.9, 0.4, -0.2], dtype=torch.float64)
@@ -164,6 +188,33 @@ EXERCISE = Exercise(
             trained_once_more,
             "you train the ticket as well. `train` knows no mask, so pruned weights come back. Asked for is the "
             "starting point",
+        ),
+        Misconception(
+            "by movement",
+            by_movement,
+            "you rank by how far training moved each weight. That is movement pruning; here the trained absolute "
+            "value decides",
+        ),
+        Misconception(
+            "the other weights",
+            the_other_weights,
+            "your mask is the wrong way round: you keep the weights that were to be pruned",
+        ),
+        Misconception(
+            "the fraction kept",
+            the_share_kept,
+            "you keep the fraction `sparsity`. It is the fraction of zeros: 0.7 leaves three weights in ten",
+        ),
+        Misconception(
+            "the mask",
+            the_mask,
+            "this is the mask. The ticket is a tensor of weights: the initial values times that mask",
+        ),
+        Misconception(
+            "by value",
+            by_value,
+            "you rank the trained values with their signs, so the most negative weights go first. Rank the absolute "
+            "values",
         ),
     ),
     shows="a ticket takes its mask from the trained weights and its values from a copy of the initial ones.",

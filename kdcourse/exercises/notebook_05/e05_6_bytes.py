@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..engine.core import Case, Exercise, Misconception, case, draw
+from ..engine.core import Case, Exercise, Misconception, case, draw, integer
 from .e05_1_magnitude_mask import magnitude_mask
 
 Bytes = tuple[int, int]
@@ -85,6 +85,24 @@ def bits_for_bytes(weight: Tensor, *, value_bits: int) -> Bytes:
     return masked_and_sparse_bytes(weight, value_bits=8 * value_bits)
 
 
+def results_swapped(weight: Tensor, *, value_bits: int) -> Bytes:
+    masked, sparse = masked_and_sparse_bytes(weight, value_bits=value_bits)
+    return sparse, masked
+
+
+def columns_in_four_bytes(weight: Tensor, *, value_bits: int) -> Bytes:
+    masked, sparse = masked_and_sparse_bytes(weight, value_bits=value_bits)
+    return masked, sparse + 2 * _kept(weight)
+
+
+def starts_of_columns(weight: Tensor, *, value_bits: int) -> Bytes:
+    return masked_and_sparse_bytes(weight.mT, value_bits=value_bits)
+
+
+def own_dtype(weight: Tensor, *, value_bits: int) -> Bytes:
+    return masked_and_sparse_bytes(weight, value_bits=8 * weight.element_size())
+
+
 def bytes_cases() -> list[Case]:
     small = torch.tensor([[0.0, 1.5, 0.0, 0.0, 0.0], [2.5, 0.0, -1.0, 0.0, 0.0]], dtype=torch.float64)
     large = draw(20, 30, seed=72)
@@ -93,6 +111,11 @@ def bytes_cases() -> list[Case]:
         case(large * magnitude_mask(large, 0.9), value_bits=8),
         case(large * magnitude_mask(large, 0.6), value_bits=16),
     ]
+
+
+def bytes_drawn(g: torch.Generator) -> Case:
+    weight = draw(integer(g, 1, 6), integer(g, 7, 9), seed=g)
+    return case(weight * magnitude_mask(weight, integer(g, 2, 18) / 20), value_bits=8 * integer(g, 1, 9))
 
 
 EXERCISE = Exercise(
@@ -112,6 +135,7 @@ EXERCISE = Exercise(
     reference=masked_and_sparse_bytes,
     alternatives=(bytes_by_rows, bytes_of_real_tensors),
     cases=bytes_cases,
+    drawn=bytes_drawn,
     hints=(
         "What does a zero cost in a dense tensor? And if it is left out, how does a reader know where it was?",
         "Dense: every weight has a value and a mask entry. Sparse: count the weights that are not 0, and what each "
@@ -172,6 +196,26 @@ EXERCISE = Exercise(
             "bits for bytes",
             bits_for_bytes,
             "a value takes `value_bits` bytes in your sum. Eight bits are one byte",
+        ),
+        Misconception(
+            "results swapped",
+            results_swapped,
+            "both numbers are right, in the wrong order: weight and mask while training come first",
+        ),
+        Misconception(
+            "columns in four bytes",
+            columns_in_four_bytes,
+            "you store a column number in 4 bytes. The question gives it 2; the row starts have 4",
+        ),
+        Misconception(
+            "starts of columns",
+            starts_of_columns,
+            "you count the columns for the row starts. O rows have O + 1 starts: `len(weight) + 1`",
+        ),
+        Misconception(
+            "the tensor's own dtype",
+            own_dtype,
+            "you ask the tensor how large a value is. The question gives it: `value_bits`, whatever the dtype",
         ),
     ),
     shows="a mask costs memory, and a sparse format pays for every value it keeps with the place of that value.",

@@ -2,7 +2,9 @@
 
 from fractions import Fraction
 
-from ..engine.core import Case, Exercise, Misconception, case
+import torch
+
+from ..engine.core import Case, Exercise, Misconception, case, integer
 
 
 def break_even(rows: int, columns: int, *, value_bits: int) -> float:
@@ -17,7 +19,7 @@ def break_even_in_bits(rows: int, columns: int, *, value_bits: int) -> float:
 
 
 def break_even_between_two(rows: int, columns: int, *, value_bits: int) -> float:
-    n, value = rows * columns, value_bits // 8
+    n, value = rows * columns, value_bits / 8
     empty, full = 4 * (rows + 1), 4 * (rows + 1) + n * (value + 2)
     return (full - n * value) / (full - empty)
 
@@ -50,8 +52,51 @@ def bits_taken_for_bytes(rows: int, columns: int, *, value_bits: int) -> float:
     return break_even(rows, columns, value_bits=8 * value_bits)
 
 
+def percent(rows: int, columns: int, *, value_bits: int) -> float:
+    return 100 * break_even(rows, columns, value_bits=value_bits)
+
+
+def one_start_a_row(rows: int, columns: int, *, value_bits: int) -> float:
+    return break_even(rows, columns, value_bits=value_bits) - 4 / (rows * columns * (value_bits / 8 + 2))
+
+
+def starts_of_columns(rows: int, columns: int, *, value_bits: int) -> float:
+    return break_even(columns, rows, value_bits=value_bits)
+
+
+def starts_subtracted(rows: int, columns: int, *, value_bits: int) -> float:
+    n, value = rows * columns, value_bits / 8
+    return 1 - (n * value + 4 * (rows + 1)) / (n * (value + 2))
+
+
+def of_whole_weights(rows: int, columns: int, *, value_bits: int) -> float:
+    n = rows * columns
+    return 1 - int(n * share_kept(rows, columns, value_bits=value_bits)) / n
+
+
+def number_of_zeros(rows: int, columns: int, *, value_bits: int) -> float:
+    return rows * columns * break_even(rows, columns, value_bits=value_bits)
+
+
+def whole_bytes(rows: int, columns: int, *, value_bits: int) -> float:
+    return break_even(rows, columns, value_bits=value_bits // 8 * 8)
+
+
+def column_over_value(rows: int, columns: int, *, value_bits: int) -> float:
+    return 16 / value_bits
+
+
 def break_even_cases() -> list[Case]:
-    return [case(10, 50, value_bits=32), case(64, 256, value_bits=8), case(512, 512, value_bits=16)]
+    return [
+        case(10, 50, value_bits=32),
+        case(64, 256, value_bits=8),
+        case(512, 512, value_bits=16),
+        case(30, 70, value_bits=4),
+    ]
+
+
+def break_even_drawn(g: torch.Generator) -> Case:
+    return case(integer(g, 2, 50), integer(g, 60, 400), value_bits=integer(g, 4, 32))
 
 
 EXERCISE = Exercise(
@@ -61,7 +106,7 @@ EXERCISE = Exercise(
         "Write `my_break_even(rows, columns, *, value_bits)`: the share of zeros at which a matrix takes as many bytes "
         "in compressed sparse rows as dense. Dense: `value_bits` bits a weight. Sparse: for every weight that is not 0 "
         "`value_bits` bits and a column of 2 bytes; and rows + 1 row starts of 4 bytes. The share need not be one that "
-        "whole weights give. In every case here it lies between 0 and 1."
+        "whole weights give. Return a float. In every case here it lies between 0 and 1."
     ),
     skeleton=(
         "def my_break_even(rows, columns, *, value_bits):\n"
@@ -70,6 +115,7 @@ EXERCISE = Exercise(
     reference=break_even,
     alternatives=(break_even_in_bits, break_even_between_two),
     cases=break_even_cases,
+    drawn=break_even_drawn,
     hints=(
         "Write both sizes down for k kept weights. Which k makes them equal?",
         "With v bytes a value and n weights: n · v = k · (v + 2) + 4 · (rows + 1).",
@@ -114,6 +160,48 @@ EXERCISE = Exercise(
             bits_taken_for_bytes,
             "a value takes `value_bits` bytes in your sum. Eight bits are one byte; the places then look cheaper than "
             "they are",
+        ),
+        Misconception(
+            "percent",
+            percent,
+            "this is a percentage. A fraction between 0 and 1 is asked for",
+        ),
+        Misconception(
+            "one start a row",
+            one_start_a_row,
+            "nearly right: rows + 1 row starts, not rows. The last one says where the last row ends",
+        ),
+        Misconception(
+            "starts of columns",
+            starts_of_columns,
+            "you count columns + 1 starts. It is the rows that have starts in compressed sparse rows",
+        ),
+        Misconception(
+            "the starts with the wrong sign",
+            starts_subtracted,
+            "the row starts have the wrong sign. They cost bytes in the sparse format, so more zeros are needed, not "
+            "fewer",
+        ),
+        Misconception(
+            "of whole weights",
+            of_whole_weights,
+            "you round to a number of weights. The fraction need not be one that whole weights give",
+        ),
+        Misconception(
+            "the number of zeros",
+            number_of_zeros,
+            "this is the number of zeros. Divide it by the number of weights",
+        ),
+        Misconception(
+            "whole bytes",
+            whole_bytes,
+            "you count whole bytes a value: `4 // 8` is 0. A value of 4 bits takes half a byte: `value_bits / 8`",
+        ),
+        Misconception(
+            "a column against a value",
+            column_over_value,
+            "you divide the bits of a column by those of a value. Every weight kept costs both: write down the bytes "
+            "of the two formats and solve",
         ),
     ),
     shows="the fewer bits a value has, the sparser a matrix must be before storing places pays.",
