@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..engine.core import Case, Exercise, Misconception, case, draw
+from ..engine.core import Case, Exercise, Misconception, case, draw, integer
 
 
 def filter_scores(weight: Tensor) -> Tensor:
@@ -42,9 +42,29 @@ def mean_weight(weight: Tensor) -> Tensor:
     return weight.abs().mean(dim=(1, 2, 3))
 
 
+def squares(weight: Tensor) -> Tensor:
+    return weight.square().sum(dim=(1, 2, 3))
+
+
+def total(weight: Tensor) -> Tensor:
+    return weight.abs().sum()
+
+
+def kernel_by_kernel(weight: Tensor) -> Tensor:
+    return weight.abs().sum(dim=(2, 3))
+
+
+def sizes_of_one_kept(weight: Tensor) -> Tensor:
+    return weight.abs().sum(dim=(1, 2, 3), keepdim=True)
+
+
 def filter_cases() -> list[Case]:
     small = torch.tensor([[[[1.0, -2.0]], [[3.0, 0.0]]], [[[-4.0, 1.0]], [[0.0, -2.0]]]], dtype=torch.float64)
     return [case(small), case(draw(4, 3, 3, 3, seed=600, spread=1.0)), case(draw(3, 3, 5, 5, seed=601, spread=1.0))]
+
+
+def filter_drawn(g: torch.Generator) -> Case:
+    return case(draw(integer(g, 1, 5), integer(g, 1, 4), integer(g, 1, 3), integer(g, 1, 5), seed=g))
 
 
 EXERCISE = Exercise(
@@ -60,6 +80,7 @@ EXERCISE = Exercise(
     reference=filter_scores,
     alternatives=(scores_by_norm, scores_one_by_one),
     cases=filter_cases,
+    drawn=filter_drawn,
     hints=(
         "Which dimension of `weight` tells the filters apart? The others are summed over.",
         "The L1 norm is the sum of the absolute values. Take them before you sum.",
@@ -100,6 +121,27 @@ EXERCISE = Exercise(
             mean_weight,
             "this is the mean of the absolute values. Within a layer the order is the same, but layers "
             "with filters of another size compare differently",
+        ),
+        Misconception(
+            "squares",
+            squares,
+            "you sum squares. The L1 norm sums absolute values; squares without their root are no norm at all",
+        ),
+        Misconception(
+            "one number for all",
+            total,
+            "this is one number for the whole layer. Keep dimension 0: every filter has a score of its own",
+        ),
+        Misconception(
+            "kernel by kernel",
+            kernel_by_kernel,
+            "you keep the inputs apart: a score for every kernel. A filter is all kernels of an output: sum over "
+            "dimension 1 too",
+        ),
+        Misconception(
+            "dimensions kept",
+            sizes_of_one_kept,
+            "the numbers are right, but `keepdim` leaves dimensions of size 1. The shape (outputs,) is asked for",
         ),
     ),
     shows="a filter is all that one output channel reads, and its L1 norm is the sum of its absolute weights.",

@@ -121,6 +121,19 @@ def given_layers_cut(conv: Any, norm: Any, reader: Any, kept: Tensor) -> Chain:
     return conv, norm, reader
 
 
+def eps_forgotten(conv: Any, norm: Any, reader: Any, kept: Tensor) -> Chain:
+    slim_conv, slim_norm, slim_reader = slim_by_copies(conv, norm, reader, kept)
+    slim_norm.eps = 1e-5  # type: ignore[assignment]
+    return slim_conv, slim_norm, slim_reader
+
+
+def statistics_as_parameters(conv: Any, norm: Any, reader: Any, kept: Tensor) -> Chain:
+    slim_conv, slim_norm, slim_reader = slim_by_copies(conv, norm, reader, kept)
+    for name in ("running_mean", "running_var"):
+        setattr(slim_norm, name, nn.Parameter(getattr(slim_norm, name)))
+    return slim_conv, slim_norm, slim_reader
+
+
 def run_chain(layers: Any, images: Tensor) -> Tensor:
     """What the three layers compute in eval mode and float64; nothing where they do not fit together."""
     conv, norm, reader = (deepcopy(layer).double().eval() for layer in layers)
@@ -143,12 +156,13 @@ def both_chains(result: Any, case: Case) -> Any:
         "channels of conv and norm, inputs of reader": sizes,
         "output (empty: the layers do not fit together)": run_chain(result, images),
         "output of the layers given": run_chain(given, images),
+        "tensors that training changes, in each layer": [len(list(layer.parameters())) for layer in result],
     }
 
 
-def chain_of(channels: int, reader: nn.Module, *, seed: int) -> Chain:
+def chain_of(channels: int, reader: nn.Module, *, seed: int, eps: float = 1e-5) -> Chain:
     """A convolution on (N, 1, 4, 4), a batch norm that has seen images, and what reads them; float32, eval mode."""
-    conv, norm = nn.Conv2d(1, channels, 3, stride=2, padding=1), nn.BatchNorm2d(channels)
+    conv, norm = nn.Conv2d(1, channels, 3, stride=2, padding=1), nn.BatchNorm2d(channels, eps=eps)
     layers = (conv.float().eval(), norm.float().eval(), reader.float().eval())
     with torch.no_grad():
         for place, layer in enumerate(layers):
@@ -165,7 +179,7 @@ def chain_cases() -> list[Case]:
     return [
         case(*chain_of(3, nn.Linear(12, 2), seed=620), torch.tensor([0, 2])),
         case(*chain_of(5, nn.Conv2d(5, 2, 3, stride=2, padding=1), seed=660), torch.tensor([1, 2, 4])),
-        case(*chain_of(5, nn.Linear(20, 3), seed=700), torch.tensor([1, 4])),
+        case(*chain_of(5, nn.Linear(20, 3), seed=700, eps=0.3), torch.tensor([1, 4])),
     ]
 
 
@@ -241,6 +255,18 @@ EXERCISE = Exercise(
             given_layers_cut,
             "the new chain is right, but you cut the layers that were given. Nothing is left to compare with, and a "
             "second try would start from the cut ones",
+        ),
+        Misconception(
+            "eps forgotten",
+            eps_forgotten,
+            "your new norm has the default eps. The norm given may have another one: `nn.BatchNorm2d(count, "
+            "eps=norm.eps)`",
+        ),
+        Misconception(
+            "statistics as parameters",
+            statistics_as_parameters,
+            "your running mean and variance have become parameters, which an optimizer would train. They are buffers: "
+            "hand over the tensors themselves",
         ),
     ),
     shows="a channel is its filter, its bias, four numbers of its norm, and a block of what the next layer reads.",

@@ -88,14 +88,68 @@ def norm_with(scale: list[float], shift: list[float], mean: list[float], varianc
     names = ("weight", "bias", "running_mean", "running_var")
     for name, values in zip(names, (scale, shift, mean, variance), strict=True):
         getattr(norm, name).copy_(torch.tensor(values, dtype=torch.float64))
+    norm.as_given = norm.weight.tolist()
     return norm
+
+
+def any_zero(weight: Tensor, norm: Any) -> Tensor:
+    zero = (weight == 0).flatten(1).any(dim=1) | (norm.weight == 0)
+    return torch.where(zero, _at_zero(norm), torch.nan)
+
+
+def sum_is_zero(weight: Tensor, norm: Any) -> Tensor:
+    zero = (weight.sum(dim=(1, 2, 3)) == 0) | (norm.weight == 0)
+    return torch.where(zero, _at_zero(norm), torch.nan)
+
+
+def filters_not_looked_at(weight: Tensor, norm: Any) -> Tensor:
+    return torch.where(norm.weight == 0, _at_zero(norm), torch.nan)
+
+
+def both_asked_for(weight: Tensor, norm: Any) -> Tensor:
+    return torch.where(_masked(weight) & (norm.weight == 0), _at_zero(norm), torch.nan)
+
+
+def mean_added(weight: Tensor, norm: Any) -> Tensor:
+    spread = torch.sqrt(norm.running_var + norm.eps)
+    return torch.where(_off(weight, norm), (norm.bias + norm.weight * norm.running_mean / spread).relu(), torch.nan)
+
+
+def zero_for_the_others(weight: Tensor, norm: Any) -> Tensor:
+    return constant_channels(weight, norm).nan_to_num()
+
+
+def zero_scale_gives_zero(weight: Tensor, norm: Any) -> Tensor:
+    return torch.where(norm.weight == 0, 0.0, constant_channels(weight, norm))
+
+
+def negative_scales_too(weight: Tensor, norm: Any) -> Tensor:
+    return torch.where(_masked(weight) | (norm.weight <= 0), _at_zero(norm), torch.nan)
+
+
+def small_ones_too(weight: Tensor, norm: Any) -> Tensor:
+    small = (weight.abs().sum(dim=(1, 2, 3)) < 1e-3) | (norm.weight.abs() < 1e-3)
+    return torch.where(small, _at_zero(norm), torch.nan)
+
+
+def _at_zero(norm: Any) -> Tensor:
+    return torch.relu(norm.bias - norm.weight * norm.running_mean / torch.sqrt(norm.running_var + norm.eps))
+
+
+def values_and_norm(result: Any, case: Case) -> Any:
+    """The values, and with them the scales of the norm where they are no longer what they were."""
+    norm = case.arguments[1]
+    return result if norm.weight.tolist() == norm.as_given else (result, norm.weight)
 
 
 def constant_cases() -> list[Case]:
     few = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, -1.0], [2.0, 0.0]], dtype=torch.float64).reshape(4, 1, 1, 2)
     many = draw(6, 2, 3, 3, seed=641, spread=1.0)
     many[[0, 2, 3]] = 0
+    edges = torch.tensor([[2.0, 0.0], [0.0, 0.0], [1.0, -1.5], [1e-4, 0.0], [1.0, 2.0]], dtype=torch.float64)
+    numbers = ([1.0, -1.5, -0.5, 1.0, 1e-4], [0.5, 0.3, 0.4, 0.6, 0.7], [0.1, 0.7, -0.2, 0.3, 0.2], [0.3] * 5, 1e-2)
     return [
+        case(edges.reshape(5, 1, 1, 2), norm_with(*numbers)),  # a 0 in a filter, negative and tiny scales
         case(few, norm_with([2.0, 1.0, 1.0, 0.0], [0.5, 0.25, 0.5, 0.75], [-0.5, 1.0, 0.5, 1.0], [0.25] * 4, 1e-3)),
         case(
             many,
@@ -128,6 +182,7 @@ EXERCISE = Exercise(
     reference=constant_channels,
     alternatives=(constants_by_the_norm, constants_one_by_one, constants_by_images),
     cases=constant_cases,
+    observe=values_and_norm,
     hints=(
         "What does the norm receive from a filter of zeros? And what does it make of that?",
         "In eval mode the norm computes scale · (z - mean) / √(variance + eps) + shift. Put in z = 0. With scale 0 any "
@@ -180,6 +235,54 @@ EXERCISE = Exercise(
             "the ReLU forgotten",
             relu_forgotten,
             "this is the value before the ReLU. The next layer never reads a negative one",
+        ),
+        Misconception(
+            "any weight 0",
+            any_zero,
+            "you ask whether any weight of a filter is 0. A masked filter has only zeros: `all`",
+        ),
+        Misconception(
+            "a sum of 0",
+            sum_is_zero,
+            "you ask whether the weights add up to 0. 1 and -1 do so too, and still read the image: take absolute "
+            "values first",
+        ),
+        Misconception(
+            "filters not looked at",
+            filters_not_looked_at,
+            "you look only at the scales. A filter of zeros reads nothing of the image either",
+        ),
+        Misconception(
+            "both asked for",
+            both_asked_for,
+            "you ask for a filter *and* a scale of 0. Either alone makes the channel constant",
+        ),
+        Misconception(
+            "the mean added",
+            mean_added,
+            "the mean has the wrong sign. Batch norm subtracts it from 0 before it multiplies",
+        ),
+        Misconception(
+            "0 for the others",
+            zero_for_the_others,
+            "the constants are right, but the other channels hold 0. That would be a value like any other: NaN is "
+            "asked for",
+        ),
+        Misconception(
+            "a scale of 0 gives 0",
+            zero_scale_gives_zero,
+            "you take a channel whose scale is 0 for 0. Its shift is left, behind the ReLU",
+        ),
+        Misconception(
+            "negative scales too",
+            negative_scales_too,
+            "you take a negative scale for a dead channel. It turns the channel's sign around, and the image is still "
+            "read",
+        ),
+        Misconception(
+            "small ones too",
+            small_ones_too,
+            "you count small weights or scales as 0. They still read the image: compare with 0 itself",
         ),
     ),
     shows="a masked filter leaves relu(shift - scale · mean / √(variance + eps)), and a scale of 0 leaves relu(shift).",

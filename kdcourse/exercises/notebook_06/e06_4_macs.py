@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from ..engine.core import Exercise, Misconception, case
+from ..engine.core import Case, Exercise, Misconception, case, integer
 
 
 def macs_of(widths: list[int], side: int, classes: int) -> int:
@@ -98,6 +98,19 @@ def linear_forgotten(channels: list[int], kept: list[int], side: int, classes: i
     return one, other
 
 
+def results_swapped(channels: list[int], kept: list[int], side: int, classes: int) -> tuple[int, int]:
+    return macs_of(kept, side, classes), macs_of(channels, side, classes)
+
+
+def macs_cases() -> list[Case]:
+    return [case([4, 6], [1, 3], 7, 3), case([16, 32, 48], [8, 16, 24], 28, 10), case([5, 8], [5, 2], 10, 4)]
+
+
+def macs_drawn(g: torch.Generator) -> Case:
+    channels = [integer(g, 2, 9) for _ in range(integer(g, 1, 3))]
+    return case(channels, [integer(g, 1, width) for width in channels], integer(g, 5, 20), integer(g, 2, 10))
+
+
 EXERCISE = Exercise(
     id="06.4",
     title="half the channels, a quarter of the work",
@@ -116,7 +129,8 @@ EXERCISE = Exercise(
     ),
     reference=macs,
     alternatives=(macs_by_layers, macs_by_pairs),
-    cases=lambda: [case([4, 6], [1, 3], 7, 3), case([16, 32, 48], [8, 16, 24], 28, 10), case([5, 8], [5, 2], 10, 4)],
+    cases=macs_cases,
+    drawn=macs_drawn,
     hints=(
         "How many multiplications make one number of a convolution's output? How many such numbers are there?",
         "A layer: 9 · inputs · outputs · (side of its **output**)². The linear layer: inputs · side² · classes. Does a "
@@ -170,6 +184,11 @@ EXERCISE = Exercise(
             "the linear layer forgotten",
             linear_forgotten,
             "the linear layer is missing. It multiplies, too: each of its inputs with one weight a class",
+        ),
+        Misconception(
+            "results swapped",
+            results_swapped,
+            "both numbers are right, in the wrong order: masked first, removed second",
         ),
     ),
     shows="work goes with inputs times outputs, so removing half of both leaves a quarter; a mask leaves all of it.",
