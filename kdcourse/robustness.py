@@ -95,8 +95,7 @@ def pgd_attack(
     Projected gradient descent: from a random start in the box, ``steps`` moves of 2.5 · epsilon / steps (enough to
     cross it) along the sign of the gradient of the cross-entropy, each clipped back into the box. ``model`` runs in
     eval mode and is left as it was; ``output`` picks its logits (..., C), as in `fit`. A network that rounds must pass
-    gradients, as `fake_quantize_model` does. Raises ``ValueError`` where none arrives, ``TypeError`` for
-    images that are not one floating-point tensor.
+    gradients, as `fake_quantize_model` does. Raises ``ValueError`` where none arrives.
 
     Source: Madry, Makelov, Schmidt, Tsipras, Vladu 2018, arXiv:1706.06083, section 2.1.
 
@@ -110,9 +109,6 @@ def pgd_attack(
     _check_images(images)
     if steps < 1:
         raise ValueError(f"steps must be >= 1, got {steps}")
-    if not isinstance(images, Tensor) or not images.is_floating_point():
-        found = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise TypeError(f"images must be one floating-point tensor, got {found}: pass what pixels can move in")
     low, high = (images - epsilon).clamp(min=0), (images + epsilon).clamp(max=1)
     with seeded(seed):
         start = images + epsilon * (2 * torch.rand(images.shape).to(images) - 1)

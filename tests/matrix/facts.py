@@ -69,8 +69,8 @@ def frozen(twin: Twin) -> bool:
     return not all(value.requires_grad for value in twin.real.parameters())
 
 
-def integers(twin: Twin) -> bool:
-    return not several_inputs(twin) and not twin.example.is_floating_point()
+def no_images(twin: Twin) -> bool:
+    return isinstance(twin.example, tuple) or twin.example.ndim != 4
 
 
 def not_sequential(twin: Twin) -> bool:

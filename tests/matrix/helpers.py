@@ -9,10 +9,9 @@ from .facts import (
     frozen,
     half,
     hooked,
-    integers,
     lazy,
+    no_images,
     not_sequential,
-    several_inputs,
     several_outputs,
     tied,
     with_step,
@@ -46,8 +45,8 @@ SAVE = (Refusal(r"\.architecture", anything),)
 RUN = (LAZY, Refusal(r"output=", several_outputs))
 SHARED = Refusal(r"share .*copy\.deepcopy", lambda twin: twin.kind.teacher is not None)
 DISTILL = (*RUN, SHARED)
-ONE = Refusal(r"one floating-point tensor.*pass", lambda twin: integers(twin) or several_inputs(twin))
-ATTACK = (*RUN, ONE)
+PICTURES = Refusal(r"images must (be a floating-point tensor|have shape)", no_images)
+ATTACK = (*RUN, PICTURES)
 
 HELPERS = [
     Helper("layer masks", *masks.LAYER, CHANGES, MASK),

@@ -21,8 +21,8 @@ from .kinds import Kind
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.05}
 PACKAGE = Path(kdcourse.__file__).parent
-VERBS = "first|leave|pass|use|give|name|call|convert|ask|take|remove|make|write|run|load|ends?|needs?|torch-pruning"
-WAY_OUT = re.compile(rf"\w\(\)|\b({VERBS})\b")
+VERBS = "first|leave|pass|use|give|name|call|convert|ask|take|remove|make|write|run|load|ends?|needs?|must"
+WAY_OUT = re.compile(rf"\w\(\)|torch-pruning|\b({VERBS})\b")
 
 
 def is_lazy(model: nn.Module) -> bool:
