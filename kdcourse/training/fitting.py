@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._base.checks import IGNORED, check_classes, check_fraction, check_label_range, check_positive
-from ..losses import distillation_loss
+from ..losses import distillation_loss, kd_loss
 from .batches import Batch, Data, check_data
 from .loop import optimise
 from .networks import Output, check_class_labels
@@ -108,11 +108,8 @@ def distill(
 
 
 def _formula(logits: Tensor, soft: Tensor, labels: Tensor | None, *, temperature: float, alpha: float) -> Tensor:
-    """`kdcourse.losses.distillation_loss` unchecked, with T² and alpha after the mean: stored results rest on it."""
-    log_p_student = F.log_softmax(logits / temperature, dim=-1)
-    log_p_teacher = F.log_softmax(soft / temperature, dim=-1)
-    divergence = (log_p_teacher.exp() * (log_p_teacher - log_p_student)).sum(dim=-1)
-    distillation = temperature**2 * divergence.mean()
+    """`kdcourse.losses.distillation_loss` unchecked; labels may be probabilities."""
+    distillation = kd_loss(logits, soft, temperature=temperature, validate=False)
     return distillation if labels is None else (1 - alpha) * F.cross_entropy(logits, labels) + alpha * distillation
 
 
