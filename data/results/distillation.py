@@ -113,8 +113,8 @@ ARMS: dict[str, tuple[Arm, tuple[int, ...]]] = {
 }
 ARMS |= {f"sweep T={t} alpha={a}": (partial(taught, temperature=t, alpha=a), (128,))
          for t in (1.0, 2.0, 4.0, 7.0, 10.0, 15.0) for a in (0.5, 0.9, 1.0)}  # fmt: skip
-ARMS |= {f"sweep smoothing={s}": (partial(smoothed, smoothing=s), (128,)) for s in (0.05, 0.1, 0.2, 0.4)}
-ARMS |= {"label smoothing, chosen": (partial(smoothed, smoothing=0.2), (128,))}
+ARMS |= {f"sweep smoothing={s}": (partial(smoothed, smoothing=s), (128,)) for s in (0.05, 0.1, 0.2, 0.4, 0.6, 0.8)}
+ARMS |= {"label smoothing, chosen": (partial(smoothed, smoothing=0.6), (128,))}
 for epochs in (5, 10, 20, 40, 150, 300):
     ARMS[f"alone, {epochs} epochs"] = (partial(alone, epochs=epochs), (128,))
     ARMS[f"distilled, {epochs} epochs"] = (partial(taught, epochs=epochs), (128,))
