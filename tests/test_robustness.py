@@ -148,7 +148,7 @@ def test_a_network_without_gradient_is_refused():
         (IMAGES.tolist(), TypeError, "got list"),
         (IMAGES[0, 0], ValueError, r"shape \(N, C, H, W\), at least one, got \(28, 28\)"),
         (IMAGES[:0], ValueError, r"at least one, got \(0, 1, 28, 28\)"),
-        (IMAGES * 255, ValueError, r"lie in \[0, 1\], found .* then normalize"),
+        (IMAGES * 255, ValueError, r"lie in \[0, 1\], found .* normalize afterwards"),
         (IMAGES * float("nan"), ValueError, r"lie in \[0, 1\], found nan"),
     ],
     ids=["bytes", "list", "rank", "empty", "range", "NaN"],
