@@ -1,6 +1,8 @@
 """The state of others: what a check, a seeded block and a figure find switched on they leave on, and judge alike."""
 
+import base64
 import contextlib
+import io
 import random
 import signal
 import threading
@@ -9,10 +11,12 @@ import warnings
 from unittest import mock
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 
+from kdcourse import plots
 from kdcourse.exercises import exercises
 from kdcourse.exercises.engine.checking import judge
 from kdcourse.models import conv_net, mlp
@@ -159,6 +163,35 @@ def test_the_callers_timer_goes_on_after_a_check():
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+# ---- figures
+
+
+def figures():
+    """Pictures of what the course draws, and of what a notebook adds to it."""
+    figure, ((one, two), (three, four)) = plots.axes_grid(2, 2, height=6)
+    plots.curves(one, {"alone": [0.9, 0.6], "distilled": [0.8, 0.4]}, title="Training", ylabel="loss (nats)")
+    one.annotate("a remark", (1.5, 0.7))
+    plots.matrix(two, torch.tensor([[9, 7], [1, 8]]), title="Confusions", xlabel="predicted", ylabel="label")
+    plots.class_bars(three, torch.tensor([0.1, 0.7, 0.2]), title="A digit", label=1)
+    points = [plots.Point("a", "float", 10, 0.9), plots.Point("b", "int8", 2, 0.8), plots.Point("c", "int8", 5, 0.7)]
+    plots.pareto(four, points, title="Front", xlabel="bytes")
+    four.legend()
+    return plots.picture(figure, "Four figures of the course, in one")
+
+
+@pytest.mark.parametrize("style", ["dark_background", "Solarize_Light2", "grayscale"])
+def test_figures_are_dark_on_white_under_every_style(style):
+    usual = figures()
+    with matplotlib.style.context(style):
+        before = dict(matplotlib.rcParams)
+        found = figures()
+        assert dict(matplotlib.rcParams) == before
+    if style == "dark_background":  # it changes colours and nothing else
+        assert found == usual
+    shown = plt.imread(io.BytesIO(base64.b64decode(found.partition("base64,")[2].partition('"')[0])))
+    assert shown[..., :3].mean() > 0.8
 
 
 # ---- random numbers

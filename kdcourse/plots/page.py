@@ -5,6 +5,7 @@ import html
 import io
 from typing import Any
 
+import matplotlib
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
@@ -33,11 +34,26 @@ def picture(figure: Figure, alt: str, *, resolution: int = RESOLUTION) -> str:
     if len(alt.split()) < 5:
         raise ValueError(f"alt text must say what the figure shows, got {alt!r}")
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100 * resolution, facecolor="white")
+    _write_in_black(figure)
+    with matplotlib.style.context("default"):
+        figure.savefig(buffer, format="png", dpi=100 * resolution, facecolor="white")
     plt.close(figure)
     width = round(figure.get_size_inches()[0] * 100)
     data = base64.b64encode(buffer.getvalue()).decode()
     return f'<img alt="{html.escape(alt)}" width="{width}" src="data:image/png;base64,{data}">'
+
+
+def _write_in_black(figure: Figure) -> None:
+    """A dark style writes in white, which on our white page nobody could read; on a picture it may be meant."""
+    usual = matplotlib.rcParams["text.color"]
+    for axis in figure.axes:
+        legend = axis.get_legend()
+        if legend is not None:
+            legend.get_frame().set_facecolor("white")
+        texts = [*([] if axis.images else axis.texts), *(legend.get_texts() if legend else [])]
+        for text in texts:
+            if text.get_color() == usual:
+                text.set_color("black")
 
 
 def axes_grid(
@@ -51,7 +67,8 @@ def axes_grid(
     >>> figure.get_size_inches().tolist()
     [7.2, 2.4]
     """
-    figure, axes = plt.subplots(rows, columns, figsize=(width, height), layout=None if fast else "constrained")
+    with matplotlib.style.context("default"):  # dark ink on white whatever style a notebook has chosen
+        figure, axes = plt.subplots(rows, columns, figsize=(width, height), layout=None if fast else "constrained")
     if fast:
         inch = {"left": 0.7 / width, "right": 1 - 0.15 / width, "bottom": 0.55 / height, "top": 1 - 0.35 / height}
         figure.subplots_adjust(**inch, wspace=0.4)
