@@ -2,7 +2,7 @@
 
 import torch
 
-from ..engine.core import Case, Exercise, Misconception, case
+from ..engine.core import Case, Exercise, Misconception, case, integer
 
 Rows = tuple[list[int], list[int]]
 
@@ -48,8 +48,40 @@ def parts_swapped(labels: list[int], per_class: int) -> Rows:
     return validation, train
 
 
+def last_of_each_class(labels: list[int], per_class: int) -> Rows:
+    held = {r for c in set(labels) for r in [i for i, label in enumerate(labels) if label == c][-per_class:]}
+    return [row for row in range(len(labels)) if row not in held], sorted(held)
+
+
+def by_class_not_ascending(labels: list[int], per_class: int) -> Rows:
+    train, validation = split_rows(labels, per_class)
+    return sorted(train, key=lambda row: labels[row]), sorted(validation, key=lambda row: labels[row])
+
+
+def one_too_many(labels: list[int], per_class: int) -> Rows:
+    return split_rows(labels, per_class + 1)
+
+
+def labels_for_rows(labels: list[int], per_class: int) -> Rows:
+    train, validation = split_rows(labels, per_class)
+    return [labels[row] for row in train], [labels[row] for row in validation]
+
+
+def rows_from_one(labels: list[int], per_class: int) -> Rows:
+    train, validation = split_rows(labels, per_class)
+    return [row + 1 for row in train], [row + 1 for row in validation]
+
+
 def split_cases() -> list[Case]:
-    return [case([0, 0, 1, 0, 1], 1), case([2, 0, 1, 1, 0, 2, 2, 0, 1, 2, 1, 0], 2)]
+    mixed = [2, 0, 1, 1, 0, 2, 2, 0, 1, 2, 1, 0]
+    # classes 0 and 3 do not occur in the third; in the last, a class has fewer rows than are wanted
+    return [case([0, 0, 1, 0, 1], 1), case(mixed, 2), case([4, 1, 2, 2, 4, 4, 1, 1, 2], 2), case(mixed, 0),
+            case([1, 0, 1, 1, 2, 1], 2)]  # fmt: skip
+
+
+def drawn_split(generator: torch.Generator) -> Case:
+    labels = torch.randint(integer(generator, 2, 5), (integer(generator, 20, 40),), generator=generator)
+    return case(labels.tolist(), integer(generator, 1, 4))
 
 
 EXERCISE = Exercise(
@@ -58,7 +90,7 @@ EXERCISE = Exercise(
     question=(
         "Write `my_split_rows(labels, per_class)`. `labels` is a list of class numbers, one a row. Return two lists of "
         "row numbers, `train` and `validation`, both ascending: validation holds the first `per_class` rows of every "
-        "class, train all others."
+        "class (all of its rows, where it has fewer), train all others."
     ),
     skeleton=(
         'def my_split_rows(labels, per_class):\n    """Row numbers for train and for validation, both '
@@ -67,6 +99,7 @@ EXERCISE = Exercise(
     reference=split_rows,
     alternatives=(split_by_sets, split_by_sorting),
     cases=split_cases,
+    drawn=drawn_split,
     hints=(
         "Every row must be in exactly one of the two lists.",
         "Count for each class how many of its rows you have already put into validation.",
@@ -94,6 +127,31 @@ EXERCISE = Exercise(
             "train and validation swapped",
             parts_swapped,
             "the two lists are swapped: train comes first. You would train on the small part",
+        ),
+        Misconception(
+            "the last rows of a class",
+            last_of_each_class,
+            "validation holds the *last* rows of every class. Its first ones are asked for",
+        ),
+        Misconception(
+            "class by class",
+            by_class_not_ascending,
+            "the rows are the right ones, but they stand class by class. Both lists are to be ascending: sort them",
+        ),
+        Misconception(
+            "one row too many",
+            one_too_many,
+            "validation holds one row of every class too many: count a row before you compare, or use < for <=",
+        ),
+        Misconception(
+            "labels for row numbers",
+            labels_for_rows,
+            "you return the labels of the rows. The row *numbers* are asked for",
+        ),
+        Misconception(
+            "rows counted from one",
+            rows_from_one,
+            "you count the rows from 1. Python counts from 0, and every image would get its neighbour's place",
         ),
     ),
     shows="a split is honest when every row is in one part only and every class in both.",

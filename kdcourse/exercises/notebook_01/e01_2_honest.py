@@ -2,7 +2,7 @@
 
 import torch
 
-from ..engine.core import Case, Exercise, Misconception, case
+from ..engine.core import Case, Exercise, Misconception, case, draw, integer
 
 
 def honest_score(validation: list[float], test: list[float]) -> float:
@@ -33,8 +33,50 @@ def mean_over_epochs(validation: list[float], test: list[float]) -> float:
     return sum(test) / len(test)
 
 
+def the_epoch(validation: list[float], test: list[float]) -> float:
+    return validation.index(max(validation))
+
+
+def the_epoch_from_one(validation: list[float], test: list[float]) -> float:
+    return validation.index(max(validation)) + 1
+
+
+def worst_on_validation(validation: list[float], test: list[float]) -> float:
+    return test[validation.index(min(validation))]
+
+
+def tests_sorted(validation: list[float], test: list[float]) -> float:
+    return sorted(test)[validation.index(max(validation))]
+
+
+def roles_swapped(validation: list[float], test: list[float]) -> float:
+    return validation[test.index(max(test))]
+
+
+def best_sum(validation: list[float], test: list[float]) -> float:
+    return max(zip(validation, test, strict=True), key=sum)[1]
+
+
+def last_of_the_best(validation: list[float], test: list[float]) -> float:
+    return test[max(range(len(test)), key=lambda epoch: (validation[epoch], epoch))]
+
+
+def luckiest_of_the_best(validation: list[float], test: list[float]) -> float:
+    return max(zip(validation, test, strict=True))[1]
+
+
 def honest_cases() -> list[Case]:
-    return [case([0.9, 0.95, 0.93], [0.92, 0.91, 0.94]), case([0.97, 0.98, 0.96, 0.975], [0.965, 0.962, 0.97, 0.968])]
+    return [
+        case([0.9, 0.95, 0.93], [0.92, 0.91, 0.94]),
+        case([0.97, 0.98, 0.96, 0.975], [0.965, 0.962, 0.97, 0.968]),
+        case([0.8, 0.91, 0.7, 0.91, 0.91, 0.85], [0.79, 0.88, 0.93, 0.9, 0.87, 0.86]),  # the best of three epochs
+        case([0.9, 0.5, 0.6, 0.7], [0.71, 0.8, 0.65, 0.9]),  # the first
+    ]
+
+
+def drawn_scores(generator: torch.Generator) -> Case:
+    epochs = integer(generator, 2, 8)
+    return case(*(draw(epochs, seed=generator).sigmoid().tolist() for _ in range(2)))
 
 
 EXERCISE = Exercise(
@@ -43,12 +85,14 @@ EXERCISE = Exercise(
     question=(
         "After every epoch a network was measured on validation and on test. Write "
         "`my_honest_score(validation, test)`, "
-        "two lists of accuracies, one entry an epoch: return the number that may be reported."
+        "two lists of accuracies, one entry an epoch: return the number that may be reported. Where several epochs are "
+        "equally good, the first of them counts."
     ),
     skeleton='def my_honest_score(validation, test):\n    """The accuracy that may be reported."""\n    ...',
     reference=honest_score,
     alternatives=(honest_by_sorting, honest_with_tensors),
     cases=honest_cases,
+    drawn=drawn_scores,
     hints=(
         "Choosing is one thing, reporting another.",
         "Choose the epoch by the list that may flatter you. Report from the list that took no part in the choice.",
@@ -76,6 +120,48 @@ EXERCISE = Exercise(
             "the mean over epochs",
             mean_over_epochs,
             "you average over epochs, and so report networks that nobody would use",
+        ),
+        Misconception(
+            "the epoch for its score",
+            the_epoch,
+            "this is the epoch, counted from 0. Return the score in `test` at that epoch",
+        ),
+        Misconception(
+            "the epoch, counted from one",
+            the_epoch_from_one,
+            "this is the epoch, counted from 1. Return the score in `test` at that epoch",
+        ),
+        Misconception(
+            "the worst epoch",
+            worst_on_validation,
+            "you choose the epoch with the *smallest* validation score. That is right for losses; these are accuracies",
+        ),
+        Misconception(
+            "test scores sorted",
+            tests_sorted,
+            "you sort the test scores, and so tear the pairs apart: entry k of both lists belongs to epoch k",
+        ),
+        Misconception(
+            "the two lists swapped",
+            roles_swapped,
+            "you choose by test and report from validation. It is the other way round: the test set takes no part in "
+            "the choice",
+        ),
+        Misconception(
+            "the best sum",
+            best_sum,
+            "you choose by the sum of both scores. Then the test set takes part in the choice, and its luck with it",
+        ),
+        Misconception(
+            "the last of equals",
+            last_of_the_best,
+            "right where one epoch is best. Among equals you take the last; the first is asked for",
+        ),
+        Misconception(
+            "the luckiest of equals",
+            luckiest_of_the_best,
+            "right where one epoch is best on validation. Among equals you let the test score choose: then it takes "
+            "part in the choice, and the number is optimistic. `max(zip(…))` compares the second entries of equals",
         ),
     ),
     shows="what was chosen by a score cannot be reported by it.",

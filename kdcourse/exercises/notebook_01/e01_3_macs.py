@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from ..engine.core import Case, Exercise, Misconception, case
+from ..engine.core import Case, Exercise, Misconception, case, integer
 
 
 def conv_macs(inputs: int, outputs: int, kernel: int, side: int, stride: int, padding: int) -> int:
@@ -41,9 +41,65 @@ def padding_on_one_side(inputs: int, outputs: int, kernel: int, side: int, strid
     return outputs * ((side + padding - kernel) // stride + 1) ** 2 * inputs * kernel**2
 
 
+def _macs(inputs: int, outputs: int, kernel: int, new_side: float) -> int:
+    return int(outputs * new_side**2 * inputs * kernel**2)
+
+
+def without_padding(inputs: int, outputs: int, kernel: int, side: int, stride: int, padding: int) -> int:
+    return conv_macs(inputs, outputs, kernel, side, stride, 0)
+
+
+def one_place_forgotten(inputs: int, outputs: int, kernel: int, side: int, stride: int, padding: int) -> int:
+    return _macs(inputs, outputs, kernel, (side + 2 * padding - kernel) // stride)
+
+
+def kernel_forgotten(inputs: int, outputs: int, kernel: int, side: int, stride: int, padding: int) -> int:
+    return _macs(inputs, outputs, kernel, side // stride)
+
+
+def kernel_forgotten_rounded_up(inputs: int, outputs: int, kernel: int, side: int, stride: int, padding: int) -> int:
+    return _macs(inputs, outputs, kernel, -(-side // stride))
+
+
+def kernel_along_one_side(inputs: int, outputs: int, kernel: int, side: int, stride: int, padding: int) -> int:
+    return conv_macs(inputs, outputs, kernel, side, stride, padding) // kernel
+
+
+def places_along_one_side(inputs: int, outputs: int, kernel: int, side: int, stride: int, padding: int) -> int:
+    return outputs * inputs * kernel**2 * ((side + 2 * padding - kernel) // stride + 1)
+
+
+def side_not_rounded(inputs: int, outputs: int, kernel: int, side: int, stride: int, padding: int) -> int:
+    return _macs(inputs, outputs, kernel, (side + 2 * padding - kernel) / stride + 1)
+
+
+def side_rounded_up(inputs: int, outputs: int, kernel: int, side: int, stride: int, padding: int) -> int:
+    return _macs(inputs, outputs, kernel, 1 - (kernel - side - 2 * padding) // stride)
+
+
+def biases_counted(inputs: int, outputs: int, kernel: int, side: int, stride: int, padding: int) -> int:
+    places = ((side + 2 * padding - kernel) // stride + 1) ** 2
+    return outputs * places * (inputs * kernel**2 + 1)
+
+
+def one_output_channel(inputs: int, outputs: int, kernel: int, side: int, stride: int, padding: int) -> int:
+    return conv_macs(inputs, 1, kernel, side, stride, padding)
+
+
+def stride_forgotten(inputs: int, outputs: int, kernel: int, side: int, stride: int, padding: int) -> int:
+    return conv_macs(inputs, outputs, kernel, side, 1, padding)
+
+
 def macs_cases() -> list[Case]:
-    # the last has a side that the stride does not divide
-    return [case(3, 4, 3, 8, 1, 0), case(16, 32, 3, 14, 2, 1), case(2, 5, 5, 9, 1, 2), case(2, 3, 3, 7, 2, 1)]
+    # the fourth has a side that the stride does not divide; the last has one channel, one pixel, one place
+    return [case(3, 4, 3, 8, 1, 0), case(16, 32, 3, 14, 2, 1), case(2, 5, 5, 9, 1, 2), case(2, 3, 3, 7, 2, 1),
+            case(5, 2, 2, 10, 3, 1), case(1, 1, 1, 1, 1, 0)]  # fmt: skip
+
+
+def drawn_convolution(generator: torch.Generator) -> Case:
+    kernel = integer(generator, 1, 5)
+    inputs, outputs, stride = (integer(generator, 1, 6) for _ in range(3))
+    return case(inputs, outputs, kernel, kernel + integer(generator, 0, 9), stride, integer(generator, 0, 3))
 
 
 EXERCISE = Exercise(
@@ -62,6 +118,7 @@ EXERCISE = Exercise(
     reference=conv_macs,
     alternatives=(macs_by_running, macs_by_positions),
     cases=macs_cases,
+    drawn=drawn_convolution,
     hints=(
         "How many numbers come out, and what does one of them cost?",
         "One output number costs inputs × kernel × kernel. There are outputs × new side × new side of them.",
@@ -95,6 +152,64 @@ EXERCISE = Exercise(
             "padding at one edge",
             padding_on_one_side,
             "padding is added at both edges, so the side grows by twice as much",
+        ),
+        Misconception(
+            "padding left out",
+            without_padding,
+            "you leave the padding out. It is added at both edges before the filter moves: side + 2·padding",
+        ),
+        Misconception(
+            "one place forgotten",
+            one_place_forgotten,
+            "along each side one place is missing: a filter as wide as the image still fits once. Add 1 after dividing",
+        ),
+        Misconception(
+            "the kernel's width forgotten",
+            kernel_forgotten,
+            "you take side // stride for the new side. The kernel's width and the padding change it too",
+        ),
+        Misconception(
+            "the kernel's width forgotten, rounded up",
+            kernel_forgotten_rounded_up,
+            "you take side / stride, rounded up, for the new side. That holds for one padding only: the kernel's width "
+            "and the padding change it",
+        ),
+        Misconception(
+            "the kernel along one side",
+            kernel_along_one_side,
+            "exactly kernel times too small: the kernel is a square, kernel × kernel",
+        ),
+        Misconception(
+            "the places along one side",
+            places_along_one_side,
+            "you count the places along one side only: there are new side × new side",
+        ),
+        Misconception(
+            "a side that is not rounded",
+            side_not_rounded,
+            "right where the stride divides. Elsewhere you count a fraction of a place: the filter stops only where it "
+            "fits, so divide with //",
+        ),
+        Misconception(
+            "the side rounded up",
+            side_rounded_up,
+            "right where the stride divides. Elsewhere you count a place where the filter hangs over: divide with //",
+        ),
+        Misconception(
+            "biases counted",
+            biases_counted,
+            "you count an addition for the bias of every output number. Biases are not counted here",
+        ),
+        Misconception(
+            "one output channel",
+            one_output_channel,
+            "you forget the output channels. Each of them has filters of its own, one for every input channel. A single "
+            "filter for each input channel would be a depthwise convolution",
+        ),
+        Misconception(
+            "the stride forgotten",
+            stride_forgotten,
+            "you leave the stride out. The filter stops only at every stride-th place along each side",
         ),
     ),
     shows="work is weights times places, which is why an early layer with few weights can cost most.",

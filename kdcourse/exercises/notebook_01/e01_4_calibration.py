@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..engine.core import Case, Exercise, Misconception, case, draw
+from ..engine.core import Case, Exercise, Misconception, case, draw, integer
 
 
 def calibration_error(logits: Tensor, labels: Tensor, *, bins: int = 15) -> float:
@@ -66,15 +66,108 @@ def confidence_of_the_label(logits: Tensor, labels: Tensor, *, bins: int = 15) -
     return torch.bincount(place, weights=confidence - right, minlength=bins).abs().sum().item() / len(labels)
 
 
+def _loop(confidence: Tensor, right: Tensor, bins: int, *, closed_below: bool = False) -> float:
+    """Bin by bin; a row outside all bins is lost."""
+    error = 0.0
+    for number in range(bins):
+        low, high = number / bins, (number + 1) / bins
+        inside = (
+            (confidence >= low) & (confidence < high) if closed_below else (confidence > low) & (confidence <= high)
+        )
+        error += abs((confidence[inside] - right[inside]).sum().item()) / len(right)
+    return error
+
+
+def _rows(logits: Tensor, labels: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:
+    confidence, named = F.softmax(logits.double(), dim=dim).max(dim=-1)
+    return confidence, (named == labels).double()
+
+
+def empty_bins_too(logits: Tensor, labels: Tensor, *, bins: int = 15) -> float:
+    return sum(abs(gap) for gap, _ in _bins(logits, labels, bins)) / bins
+
+
+def logits_for_confidence(logits: Tensor, labels: Tensor, *, bins: int = 15) -> float:
+    confidence, named = logits.double().max(dim=-1)
+    return _loop(confidence, (named == labels).double(), bins)
+
+
+def softmax_over_the_batch(logits: Tensor, labels: Tensor, *, bins: int = 15) -> float:
+    return _loop(*_rows(logits, labels, dim=0), bins)
+
+
+def edges_to_the_bin_above(logits: Tensor, labels: Tensor, *, bins: int = 15) -> float:
+    confidence, right = _rows(logits, labels)
+    place = (confidence * bins).long().clamp(max=bins - 1)
+    return torch.bincount(place, weights=confidence - right).abs().sum().item() / len(labels)
+
+
+def the_surest_lost(logits: Tensor, labels: Tensor, *, bins: int = 15) -> float:
+    return _loop(*_rows(logits, labels), bins, closed_below=True)
+
+
+def always_fifteen(logits: Tensor, labels: Tensor, *, bins: int = 15) -> float:
+    return calibration_error(logits, labels, bins=15)
+
+
+def always_ten(logits: Tensor, labels: Tensor, *, bins: int = 15) -> float:
+    return calibration_error(logits, labels, bins=10)
+
+
+def mean_of_nothing(logits: Tensor, labels: Tensor, *, bins: int = 15) -> float:
+    confidence, _ = _rows(logits, labels)
+    empty = len(torch.ceil(confidence * bins).unique()) < bins
+    return float("nan") if empty else calibration_error(logits, labels, bins=bins)
+
+
+def root_of_squares(logits: Tensor, labels: Tensor, *, bins: int = 15) -> float:
+    return float(sum(gap**2 * share for gap, share in _bins(logits, labels, bins)) ** 0.5)
+
+
+def middle_of_the_bin(logits: Tensor, labels: Tensor, *, bins: int = 15) -> float:
+    confidence, right = _rows(logits, labels)
+    middle = (torch.ceil(confidence * bins) - 0.5) / bins
+    place = torch.ceil(confidence * bins).long() - 1
+    return torch.bincount(place, weights=middle - right).abs().sum().item() / len(labels)
+
+
+def bins_of_equal_counts(logits: Tensor, labels: Tensor, *, bins: int = 15) -> float:
+    confidence, right = _rows(logits, labels)
+    parts = (confidence - right)[confidence.argsort()].tensor_split(bins)
+    return sum(abs(part.sum().item()) for part in parts) / len(labels)
+
+
+def in_per_cent(logits: Tensor, labels: Tensor, *, bins: int = 15) -> float:
+    return 100 * calibration_error(logits, labels, bins=bins)
+
+
 def calibration_cases() -> list[Case]:
     small = torch.tensor([[0.9, 0.1], [0.85, 0.15], [0.6, 0.4], [0.3, 0.7]], dtype=torch.float64).log()
     sure = 1.3 * draw(60, 4, seed=2)
     modest = 0.3 * draw(40, 3, seed=3)
+    mixed = draw(50, 5, seed=5, spread=1.5)
+    labels = (mixed + draw(50, 5, seed=6, spread=2.0)).argmax(dim=1)
+    # two rows of confidence 1/2 exactly, on an edge, and wrong whichever of the equals is named; one of exactly 1
+    nothing = -2000.0
+    edges = torch.tensor(
+        [[0.0, 0.0, nothing], [0.7, 0.6, 0.5], [0.0, nothing, 0.0], [1.2, 0.0, 0.0], [0.0, 2000.0, 0.0]]
+    )
     return [
         case(small, torch.tensor([0, 1, 0, 1]), bins=5),
         case(sure, (sure + draw(60, 4, seed=4)).argmax(dim=1), bins=15),
         case(modest, modest.argmax(dim=1), bins=4),
+        case(edges.double(), torch.tensor([2, 0, 1, 0, 0]), bins=4),
+        case(edges, torch.tensor([2, 0, 1, 0, 1]), bins=2),
+        case(mixed, labels),
+        case(mixed, labels, bins=1),
+        case(mixed.float(), labels, bins=7),
     ]
+
+
+def drawn_rows(generator: torch.Generator) -> Case:
+    logits = draw(integer(generator, 10, 40), integer(generator, 2, 6), seed=generator, spread=1.5)
+    labels = (logits + draw(*logits.shape, seed=generator, spread=2.0)).argmax(dim=1)
+    return case(logits, labels, bins=integer(generator, 2, 20))
 
 
 _ECE = "kdcourse.metrics.expected_calibration_error"
@@ -95,6 +188,7 @@ EXERCISE = Exercise(
     reference=calibration_error,
     alternatives=(calibration_by_sums, calibration_by_loops),
     cases=calibration_cases,
+    drawn=drawn_rows,
     hints=(
         "Begin with a confidence and a right-or-wrong for each row.",
         "`torch.ceil(confidence * bins)` numbers the bins from 1. Skip the empty ones.",
@@ -136,6 +230,57 @@ EXERCISE = Exercise(
             "is the largest probability, whichever class that is",
             _ECE,
         ),
+        Misconception(
+            "empty bins counted",
+            empty_bins_too,
+            "you divide by the number of bins, so empty bins count as perfect and one row weighs like a thousand. "
+            "Weight each bin by its share of the rows",
+        ),
+        Misconception(
+            "logits for confidence",
+            logits_for_confidence,
+            "you take the largest logit for the confidence. A logit is no probability: softmax first",
+        ),
+        Misconception(
+            "softmax over the batch",
+            softmax_over_the_batch,
+            "softmax over dimension 0 makes rows compete with one another. Classes are the last dimension",
+        ),
+        Misconception(
+            "edges in the bin above",
+            edges_to_the_bin_above,
+            "right but for rows on an edge: rounding down puts them into the bin above. An edge belongs to the bin "
+            "below it: round up",
+        ),
+        Misconception(
+            "the surest rows lost",
+            the_surest_lost,
+            "your bins contain their lower edge and not the upper one. A row of confidence 1 is then in no bin at all, "
+            "and other edges are in the bin above: low < confidence <= high",
+        ),
+        Misconception("bins ignored, fifteen", always_fifteen, "you always use 15 bins, whatever `bins` says"),
+        Misconception("bins ignored, ten", always_ten, "you always use 10 bins, whatever `bins` says"),
+        Misconception(
+            "the mean of an empty bin",
+            mean_of_nothing,
+            "right until a bin is empty: the mean of nothing is no number, and its weight of 0 does not help. Skip it",
+        ),
+        Misconception(
+            "root of the mean square",
+            root_of_squares,
+            "you average squares and take the root. That is another measure; here the distances are averaged",
+        ),
+        Misconception(
+            "the middle of the bin",
+            middle_of_the_bin,
+            "you use the middle of each bin as its confidence. The mean confidence of the rows in it is asked for",
+        ),
+        Misconception(
+            "bins of equal counts",
+            bins_of_equal_counts,
+            "your bins hold equally many rows. Here they are equally wide",
+        ),
+        Misconception("in per cent", in_per_cent, "exactly 100 times too large: you return per cent"),
     ),
     shows="calibration compares what a network says of itself with how often that is true, among alike answers.",
     derivation=(
