@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from ..engine.core import Case, Exercise, Misconception, case
+from .wrong_09_1 import WRONG
 
 Numbers = list[float]
 
@@ -151,6 +152,8 @@ def front_cases() -> list[Case]:
         case([400, 100, 200, 300], [0.97, 0.91, 0.95, 0.94]),
         *(case([cost for cost, _ in points], [gain for _, gain in points]) for points in (tied, many)),
         case([5, 5, 5], [0.9, 0.9, 0.9]),
+        case([3, 1, 2, 3], [-0.2, -0.7, -0.9, -0.2]),
+        case([1e6 + 0.01, 1e6, 5.0], [0.5 + 1e-9, 0.5, 0.1]),  # more digits than float32 has
     ]
 
 
@@ -257,6 +260,7 @@ EXERCISE = Exercise(
             points_for_places,
             "you return the points. Two networks can share one point: only the place says which network it is",
         ),
+        *WRONG,
     ),
     shows="a network is worth a look as long as no other is at least as good in both and better in one.",
     derivation=(

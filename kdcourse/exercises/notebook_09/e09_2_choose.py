@@ -132,6 +132,8 @@ def networks_measured() -> list[Record]:
     return [
         measured("teacher", [0.981, 0.983, 0.979], 0.982, 1_651_200, 9.2),
         measured("wide, few seeds", [0.974, 0.976], 0.971, 204_800, 2.5),
+        measured("a little too large", [0.973, 0.974, 0.973], 0.97, 200_100, 2.4),
+        measured("one bad seed", [0.974, 0.974, 0.9], 0.96, 199_000, 2.4),
         measured("lucky", [0.958, 0.979, 0.955], 0.968, 180_000, 2.2),
         measured("well on test", [0.969, 0.968, 0.967], 0.977, 199_000, 2.4),
         measured("good first seed", [0.978, 0.957, 0.963], 0.966, 150_000, 1.9),
@@ -152,8 +154,10 @@ def choice_cases() -> list[Case]:
         measured("large", [0.97, 0.98], 0.97, 90_000, 3.0),
         measured("middle", [0.96, 0.95], 0.96, 45_000, 2.0),
     ]
+    close = [measured("first", [0.95], 0.9, 10, 1.0), measured("second", [0.95 + 1e-9], 0.9, 10, 1.0)]
     return [
         case(few, max_kilobytes=50, max_milliseconds=2.5),
+        case(close, max_kilobytes=1, max_milliseconds=1),
         case(networks_measured(), max_kilobytes=200, max_milliseconds=2.5),
         case(networks_measured(), max_kilobytes=52.3, max_milliseconds=1.2),
         case(networks_measured(), max_kilobytes=1700, max_milliseconds=1.8),

@@ -133,6 +133,18 @@ def what_agrees(first: Record, second: Record, *, about: str) -> list[str]:
     return sorted({*first, *second} - {about} - set(unfair_keys(first, second, about=about)))
 
 
+def every_list_summed(first: Record, second: Record, *, about: str) -> list[str]:
+    def total(value: Any) -> Any:
+        numbers = isinstance(value, list) and all(isinstance(part, int) for part in value)
+        return sum(value) if numbers else value
+
+    one, other = (
+        {key: total(value) for key, value in comparable(r).items() if key != "seeds"} for r in (first, second)
+    )
+    seeds = [key for key in unfair_keys(first, second, about=about) if key == "seeds"]
+    return sorted([*_differing(one, other, about), *seeds])
+
+
 def recipe_cases() -> list[Case]:
     stages = {"teacher": "cnn", "epochs": [30, 15, 6], "batch_size": 64, "augmentation": ["shift", "rotate"]}
     runtime = {"runtime": "onnxruntime", "threads": 1, "batch_size": 1, "data": "mnist", "seeds": [3, 6]}
@@ -152,6 +164,9 @@ def recipe_cases() -> list[Case]:
             {**runtime, "epochs": [30, 15, 6], "seeds": [4, 5], "bits": 8, "threads": 2, "runtime": "eager"},
             about="bits",
         ),
+        case({"threads": 1, "epochs": 3}, {"threads": 2, "seeds": [1], "teacher": None}, about="threads"),
+        case({"threads": 1, "epochs": 3}, {"threads": 2, "epochs": [1, 3], "warm_up": 0}, about="threads"),
+        case({"threads": 1, "widths": [16, 32]}, {"threads": 2, "widths": [24, 24]}, about="threads"),
         case(
             {**stages, "epochs": 30, "seeds": [0, 1], "threads": 1, "data": "mnist"},
             {**stages, "epochs": [20, 10], "seeds": [1, 0], "threads": 1, "data": "mnist, half"},
@@ -254,6 +269,12 @@ EXERCISE = Exercise(
             "what agrees",
             what_agrees,
             "you list the keys that agree. Those are fair; what differs is asked for",
+        ),
+        Misconception(
+            "every list summed",
+            every_list_summed,
+            "you sum every list of numbers. Only the stages of `epochs` follow one another; widths, say, are compared "
+            "as they stand",
         ),
     ),
     shows="a comparison is about one thing only if all else is stated and the same.",

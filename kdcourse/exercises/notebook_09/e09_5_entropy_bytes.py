@@ -6,7 +6,7 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from ..engine.core import Case, Exercise, Misconception, case, draw
+from ..engine.core import Case, Exercise, Misconception, case, draw, integer
 
 
 def entropy_bytes(symbols: Tensor) -> float:
@@ -91,6 +91,28 @@ def whole_bytes(symbols: Tensor) -> float:
     return float(math.ceil(entropy_bytes(symbols)))
 
 
+def sign_forgotten(symbols: Tensor) -> float:
+    return -entropy_bytes(symbols)
+
+
+def whole_bytes_below(symbols: Tensor) -> float:
+    return float(math.floor(entropy_bytes(symbols)))
+
+
+def shares_of_the_sum(symbols: Tensor) -> float:
+    share = symbols[symbols > 0].double() / symbols.sum()
+    return (-(share * share.log2()).sum() * len(symbols) / 8).item()
+
+
+def times_the_symbols(symbols: Tensor) -> float:
+    return bytes_a_symbol(symbols) * len(symbols.unique())
+
+
+def something_added(symbols: Tensor) -> float:
+    share = torch.bincount(symbols).double() / len(symbols)
+    return (-(share * (share + 1e-3).log2()).sum() * len(symbols) / 8).item()
+
+
 def entropy_cases() -> list[Case]:
     return [
         case(torch.tensor([0, 0, 3, 0, 1, 0, 0, 1])),
@@ -98,6 +120,10 @@ def entropy_cases() -> list[Case]:
         case(torch.full((16,), 2)),
         case(draw(120, seed=951, spread=6.0).abs().long()),
     ]
+
+
+def entropy_drawn(g: torch.Generator) -> Case:
+    return case(draw(integer(g, 2, 60), seed=g).abs().long() * integer(g, 1, 2))
 
 
 EXERCISE = Exercise(
@@ -116,6 +142,7 @@ EXERCISE = Exercise(
     reference=entropy_bytes,
     alternatives=(entropy_by_counter, entropy_by_xlogy, entropy_symbol_by_symbol),
     cases=entropy_cases,
+    drawn=entropy_drawn,
     hints=(
         "How surprising is a symbol that makes up half of the file? And one that makes up all of it?",
         "A symbol of share p costs log2(1 / p) bits each time it occurs. H is the mean over the file: Σ p log2(1 / p) "
@@ -195,6 +222,32 @@ EXERCISE = Exercise(
             "whole bytes",
             whole_bytes,
             "you round up to whole bytes. A file must, its floor need not; over many tensors the roundings add up",
+        ),
+        Misconception(
+            "the sign forgotten",
+            sign_forgotten,
+            "your sign is wrong. The logarithm of a probability is negative: H = -Σ p log2 p",
+        ),
+        Misconception(
+            "whole bytes, rounded down",
+            whole_bytes_below,
+            "you round down to whole bytes. The floor is a float, and below it no coder gets",
+        ),
+        Misconception(
+            "the symbols as counts",
+            shares_of_the_sum,
+            "you divide the symbols by their sum. A symbol is a name, not a count: count how often each one occurs",
+        ),
+        Misconception(
+            "times the number of symbols",
+            times_the_symbols,
+            "you multiply by the number of different symbols. H is bits for each of the n entries: n · H / 8",
+        ),
+        Misconception(
+            "something added in the logarithm",
+            something_added,
+            "you add a small number in the logarithm. It hides the zeros, and shifts every other term: leave out the "
+            "symbols that do not occur",
         ),
     ),
     shows="n·H/8 bytes is the least for a coder that knows the shares alone; places and neighbours may tell it more.",

@@ -136,6 +136,9 @@ def drop_cases() -> list[Case]:
     labels = uneven_labels([0, 1, 2], 60, seed=980)
     better = answers(labels, 4, wrong=0.15, seed=981)
     worse = torch.where(torch.arange(60) % 4 == 0, (labels + 1) % 4, better)
+    alone = [[0, 0, 0, 1], [0, 0, 1, 0], [0, 0, 0, 1]]  # the only image of a class
+    all_rise = [[1, 1, 0, 2, 0, 0], [0, 0, 0, 2, 2, 0], [0, 0, 0, 2, 2, 2]]  # and class 1 does not occur
+    found += [case(*(torch.tensor(part) for part in parts)) for parts in (alone, all_rise)]
     return [*found, case(worse, better, labels)]
 
 
