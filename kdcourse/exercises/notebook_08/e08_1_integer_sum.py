@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..engine.core import Case, Exercise, Misconception, case
+from ..engine.core import Case, Exercise, Misconception, case, integer
 from .common import whole
 
 
@@ -77,13 +77,51 @@ def zero_point_by_inputs(codes: Tensor, weights: Tensor, zero_point: int) -> Ten
     return codes.to(torch.int32) @ weights.to(torch.int32).T - zero_point * codes.shape[1]
 
 
+def codes_in_int8(codes: Tensor, weights: Tensor, zero_point: int) -> Tensor:
+    return (codes.to(torch.int8).int() - zero_point) @ weights.int().T
+
+
+def weights_in_uint8(codes: Tensor, weights: Tensor, zero_point: int) -> Tensor:
+    return (codes.int() - zero_point) @ weights.to(torch.uint8).int().T
+
+
+def zero_point_added(codes: Tensor, weights: Tensor, zero_point: int) -> Tensor:
+    return (codes.int() + zero_point) @ weights.int().T
+
+
+def zero_point_of_both(codes: Tensor, weights: Tensor, zero_point: int) -> Tensor:
+    return (codes.int() - zero_point) @ (weights.int() - zero_point).T
+
+
+def correction_in_int8(codes: Tensor, weights: Tensor, zero_point: int) -> Tensor:
+    return codes.int() @ weights.int().T - zero_point * weights.sum(dim=1, dtype=torch.int8).int()
+
+
+def outputs_first(codes: Tensor, weights: Tensor, zero_point: int) -> Tensor:
+    return integer_sum(codes, weights, zero_point).T
+
+
+def through_float32(codes: Tensor, weights: Tensor, zero_point: int) -> Tensor:
+    return ((codes.float() - zero_point) @ weights.float().T).int()
+
+
 def sum_cases() -> list[Case]:
     small = torch.tensor([[250, 3]], dtype=torch.uint8), torch.tensor([[2, -1], [100, 120]], dtype=torch.int8)
     codes = whole(0, 255, 3, 40, seed=801, dtype=torch.uint8)
     weights = whole(-127, 127, 4, 40, seed=802, dtype=torch.int8)
     bright = whole(200, 255, 2, 7, seed=803, dtype=torch.uint8)
     large = whole(90, 127, 3, 7, seed=804, dtype=torch.int8)
-    return [case(*small, 5), case(codes, weights, 37), case(bright, large, 0), case(bright, -large, 12)]
+    long = (  # beyond 2^24 float32 has no room for every integer
+        whole(200, 255, 1, 1500, seed=805, dtype=torch.uint8),
+        whole(90, 127, 2, 1500, seed=806, dtype=torch.int8),
+    )
+    return [case(*small, 5), case(codes, weights, 37), case(bright, large, 0), case(bright, -large, 12), case(*long, 3)]
+
+
+def sum_drawn(g: torch.Generator) -> Case:
+    images, outputs, inputs = integer(g, 1, 4), integer(g, 1, 4), integer(g, 2, 30)
+    codes = torch.randint(0, 256, (images, inputs), generator=g).to(torch.uint8)
+    return case(codes, torch.randint(-127, 128, (outputs, inputs), generator=g).to(torch.int8), integer(g, 0, 255))
 
 
 EXERCISE = Exercise(
@@ -102,6 +140,7 @@ EXERCISE = Exercise(
     reference=integer_sum,
     alternatives=(sum_with_correction, sum_by_float64, sum_one_by_one, sum_by_products),
     cases=sum_cases,
+    drawn=sum_drawn,
     hints=(
         "How large can one product become? And two of them? Which type holds that?",
         "Integer tensors wrap around without a word. Make both int32 before the first subtraction.",
@@ -165,6 +204,42 @@ EXERCISE = Exercise(
             zero_point_by_inputs,
             "you subtract the zero point once for every input, but without its weight. In the sum it was multiplied "
             "by each weight: zero_point · Σ weights must go",
+        ),
+        Misconception(
+            "codes in int8",
+            codes_in_int8,
+            "you read the codes as int8. They go up to 255: in int8 250 becomes -6",
+        ),
+        Misconception(
+            "weights in uint8",
+            weights_in_uint8,
+            "you read the weights as uint8. They are signed: there -1 becomes 255",
+        ),
+        Misconception(
+            "zero point added",
+            zero_point_added,
+            "you add the zero point. It is subtracted: the code of the real number 0 must count as 0",
+        ),
+        Misconception(
+            "a zero point for the weights too",
+            zero_point_of_both,
+            "you take the zero point off the weights as well. Theirs is 0: they are symmetric",
+        ),
+        Misconception(
+            "the correction in int8",
+            correction_in_int8,
+            "the sum of the weights wraps around in int8. Make it int32 before you multiply it by the zero point",
+        ),
+        Misconception(
+            "outputs first",
+            outputs_first,
+            "your result is transposed: (O, N). Asked for is (N, O), a row for every image",
+        ),
+        Misconception(
+            "through float32",
+            through_float32,
+            "you compute in float32. It holds every integer only up to 2^24, and these sums are larger: use int32 all "
+            "along",
         ),
     ),
     shows="int8 products are added in int32, and the zero point leaves every input before it meets its weight.",

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..engine.core import Case, Exercise, Misconception, case, draw
+from ..engine.core import Case, Exercise, Misconception, case, draw, integer
 
 
 def integer_bias(bias: Tensor, input_scale: float, weight_scales: Tensor) -> Tensor:
@@ -67,6 +67,14 @@ def bias_multiplied(bias: Tensor, input_scale: float, weight_scales: Tensor) -> 
     return torch.round(bias * input_scale * weight_scales).to(torch.int32)
 
 
+def bias_rounded_up(bias: Tensor, input_scale: float, weight_scales: Tensor) -> Tensor:
+    return torch.ceil(bias / (input_scale * weight_scales)).to(torch.int32)
+
+
+def scales_divided(bias: Tensor, input_scale: float, weight_scales: Tensor) -> Tensor:
+    return _counted(bias, input_scale / weight_scales)
+
+
 def bias_cases() -> list[Case]:
     few = torch.tensor([0.3101, -0.02716, 0.75003], dtype=torch.float64)
     return [
@@ -74,6 +82,12 @@ def bias_cases() -> list[Case]:
         case(draw(6, seed=811, spread=0.5), 0.013, 0.001 + draw(6, seed=812, spread=0.004).abs()),
         case(draw(9, seed=813, spread=2.0), 0.047, 0.0005 + draw(9, seed=814, spread=0.01).abs()),
     ]
+
+
+def bias_drawn(g: torch.Generator) -> Case:
+    outputs = integer(g, 1, 8)
+    scales = 0.001 + draw(outputs, seed=g).abs() / 100
+    return case(draw(outputs, seed=g), integer(g, 1, 90) / 1000, scales)
 
 
 EXERCISE = Exercise(
@@ -93,6 +107,7 @@ EXERCISE = Exercise(
     reference=integer_bias,
     alternatives=(bias_in_two_steps, bias_one_by_one, bias_by_half_up),
     cases=bias_cases,
+    drawn=bias_drawn,
     hints=(
         "Euros and cents cannot be added as they are. What is the unit of the accumulator?",
         "How many steps of `input_scale * weight_scales` are there in the bias? Each output has its own step.",
@@ -155,6 +170,16 @@ EXERCISE = Exercise(
             "multiplied instead of divided",
             bias_multiplied,
             "you multiply by the scales. A number of steps is value / step; your result is nearly 0 everywhere",
+        ),
+        Misconception(
+            "rounded up",
+            bias_rounded_up,
+            "you round up. The nearest integer is asked for: `torch.round`",
+        ),
+        Misconception(
+            "one scale divided by the other",
+            scales_divided,
+            "you divide one scale by the other. A step of the accumulator is their product",
         ),
     ),
     shows="a bias is added to the accumulator, so it has the accumulator's scale, one for each output, and 32 bits.",

@@ -113,6 +113,26 @@ def by_logarithm(real: float) -> Pair:
     return round(real * 2 ** (31 + shift)), shift
 
 
+def results_swapped(real: float) -> Pair:
+    mantissa, shift = multiplier(real)
+    return shift, mantissa
+
+
+def mantissa_not_rounded(real: float) -> tuple[float, int]:
+    fraction, exponent = math.frexp(real)
+    return fraction * 2**31, -exponent
+
+
+def overflow_shifted_the_other_way(real: float) -> Pair:
+    mantissa, shift = _normal(real)
+    return (2**30, shift + 1) if mantissa == 2**31 else (mantissa, shift)
+
+
+def thirty_bits(real: float) -> Pair:
+    fraction, exponent = math.frexp(real)
+    return round(fraction * 2**30), -exponent
+
+
 def multiplier_cases() -> list[Case]:
     reals = (0.3, 0.0047, 0.5, 0.7310585786, 0.00012345, 0.25 - 2.0**-40, 0.015625)
     return [case(real) for real in reals]
@@ -222,6 +242,27 @@ EXERCISE = Exercise(
             by_logarithm,
             "at 1/2, 1/4, 1/8, … your mantissa is 2^31, one more than int32 holds. There `-math.log2(real)` is a whole "
             "number, and the shift is one less than that",
+        ),
+        Misconception(
+            "results swapped",
+            results_swapped,
+            "both numbers are right, in the wrong order: (mantissa, shift)",
+        ),
+        Misconception(
+            "a mantissa not rounded",
+            mantissa_not_rounded,
+            "your mantissa is not rounded. It is an integer: `round(fraction * 2**31)`",
+        ),
+        Misconception(
+            "the overflow shifted the other way",
+            overflow_shifted_the_other_way,
+            "where the mantissa becomes 2^31 you take half of it, but one shift more. Half the mantissa needs one "
+            "shift fewer",
+        ),
+        Misconception(
+            "30 bits, the shift of 31",
+            thirty_bits,
+            "you multiply by 2^30, but keep the shift that belongs to 2^31: the factor is halved",
         ),
     ),
     shows="a real factor becomes 31 significant bits and a shift, as near as float arithmetic needs it.",

@@ -6,7 +6,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from ..engine.core import Case, Exercise, Misconception, case
+from ..engine.core import Case, Exercise, Misconception, case, integer
 from .common import whole
 
 
@@ -127,6 +127,12 @@ def requantize_cases() -> list[Case]:
     ]
 
 
+def requantize_drawn(g: torch.Generator) -> Case:
+    shift = integer(g, 0, 12)
+    values = torch.randint(-(2 ** (shift + 8)), 2 ** (shift + 8), (integer(g, 1, 4), integer(g, 2, 9)), generator=g)
+    return case(values.int(), integer(g, 2**30, 2**31 - 1), shift, integer(g, 0, 255))
+
+
 EXERCISE = Exercise(
     id="08.4",
     title="back to 8 bits",
@@ -144,6 +150,7 @@ EXERCISE = Exercise(
     reference=requantize,
     alternatives=(requantize_by_division, requantize_one_by_one, requantize_by_float64),
     cases=requantize_cases,
+    drawn=requantize_drawn,
     hints=(
         "How many bits has the product of an int32 and a mantissa? And in which direction does a shift round?",
         "`>>` rounds down. What has to be added before it, so that it rounds to the nearest? Do all of it in int64.",

@@ -4,10 +4,8 @@ from statistics import fmean, median, median_high, median_low
 
 import torch
 
-from ..engine.core import Case, Exercise, Misconception, case
-
-Call = tuple[int, int, float]
-"""threads, images, milliseconds"""
+from ..engine.core import Case, Exercise, Misconception, case, draw, integer
+from .wrong_08_5 import WRONG, Call
 
 
 def speedup(baseline: list[Call], candidate: list[Call], *, warm_up: int, threads: int) -> float:
@@ -107,7 +105,21 @@ def speedup_cases() -> list[Case]:
             warm_up=1,
             threads=2,
         ),
+        case(  # calls of different numbers of images
+            [(1, 8, 7.0), (1, 16, 9.3), (2, 4, 0.9), (1, 4, 3.1), (1, 8, 4.4), (1, 2, 2.7), (1, 32, 11.9)],
+            [(1, 4, 6.2), (1, 2, 0.8), (1, 16, 3.3), (2, 8, 0.7), (1, 64, 9.7), (1, 4, 1.9)],
+            warm_up=1,
+            threads=1,
+        ),
     ]
+
+
+def speedup_drawn(g: torch.Generator) -> Case:
+    def calls() -> list[Call]:
+        times = draw(integer(g, 12, 20), seed=g).abs() + 0.1
+        return [(1 + place % 2, integer(g, 1, 64), time) for place, time in enumerate(times.tolist())]
+
+    return case(calls(), calls(), warm_up=integer(g, 1, 3), threads=integer(g, 1, 2))
 
 
 EXERCISE = Exercise(
@@ -128,6 +140,7 @@ EXERCISE = Exercise(
     reference=speedup,
     alternatives=(speedup_by_tensors, speedup_by_throughput),
     cases=speedup_cases,
+    drawn=speedup_drawn,
     hints=(
         "Go through the two lists: in what do the calls differ besides the network? All of that has to be made equal.",
         "For each side: choose by threads, then drop the first, then divide by images, then the median.",
@@ -201,6 +214,7 @@ EXERCISE = Exercise(
             "of an even number of calls you take the upper of the middle two, as `sorted(times)[len(times) // 2]` "
             "does. The median is their mean",
         ),
+        *WRONG,
     ),
     shows="a speed-up is a ratio of medians, after the warm-up, for the same work with the same threads.",
     derivation=(
