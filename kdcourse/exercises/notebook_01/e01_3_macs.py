@@ -203,8 +203,8 @@ EXERCISE = Exercise(
         Misconception(
             "one output channel",
             one_output_channel,
-            "you forget the output channels. Each of them has filters of its own, one for every input channel. A single "
-            "filter for each input channel would be a depthwise convolution",
+            "you forget the output channels. Each has filters of its own, one for every input channel. A single filter "
+            "for each input channel would be a depthwise convolution",
         ),
         Misconception(
             "the stride forgotten",
