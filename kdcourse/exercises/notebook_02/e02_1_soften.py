@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..engine.core import Case, Exercise, Misconception, case, draw
+from .common import drawn_logits, drawn_temperature
 
 
 def soften(logits: Tensor, temperature: float) -> Tensor:
@@ -48,10 +49,45 @@ def sum_of_all(logits: Tensor, temperature: float) -> Tensor:
     return weights / weights.sum()
 
 
+def over_dimension_one(logits: Tensor, temperature: float) -> Tensor:
+    return F.softmax(logits / temperature, dim=1 if logits.ndim > 1 else 0)
+
+
+def logarithms_returned(logits: Tensor, temperature: float) -> Tensor:
+    return F.log_softmax(logits / temperature, dim=-1)
+
+
+def largest_of_the_batch(logits: Tensor, temperature: float) -> Tensor:
+    weights = ((logits - logits.max()) / temperature).exp()
+    return weights / weights.sum(dim=-1, keepdim=True)
+
+
+def roots_not_normalised(logits: Tensor, temperature: float) -> Tensor:
+    return F.softmax(logits, dim=-1) ** (1 / temperature)
+
+
+def divided_by_the_square(logits: Tensor, temperature: float) -> Tensor:
+    return F.softmax(logits / temperature**2, dim=-1)
+
+
+def times_the_temperature(logits: Tensor, temperature: float) -> Tensor:
+    return temperature * soften(logits, temperature)
+
+
+def sigmoid_of_each(logits: Tensor, temperature: float) -> Tensor:
+    return (logits / temperature).sigmoid()
+
+
+def gradient_cut(logits: Tensor, temperature: float) -> Tensor:
+    z = logits / temperature
+    weights = (z - z.amax(dim=-1, keepdim=True)).exp()
+    return weights / weights.sum(dim=-1, keepdim=True).detach()
+
+
 def soften_cases() -> list[Case]:
-    one, many = torch.tensor([[2.0, 1.0, 0.0], [0.0, 0.0, 3.0]], dtype=torch.float64), draw(2, 3, 4)
+    one, many = torch.tensor([[2.0, 1.0, 0.4], [0.0, -0.7, 3.0]], dtype=torch.float64), draw(2, 3, 4)
     large = torch.tensor([[1000.0, 0.0], [-1000.0, -1001.0]], dtype=torch.float64)
-    return [case(one, 2.0), case(one, 0.5), case(many, 4.0), case(large, 1.0)]
+    return [case(one, 1.5), case(one, 0.4), case(one[0], 2.5), case(many, 3.5), case(large, 1.0), case(large, 0.7)]
 
 
 EXERCISE = Exercise(
@@ -66,6 +102,7 @@ EXERCISE = Exercise(
     reference=soften,
     alternatives=(soften_by_library, soften_by_log_sum_exp),
     cases=soften_cases,
+    drawn=lambda g: case(drawn_logits(g), drawn_temperature(g)),
     hints=(
         "What does softmax not notice when you add it to every logit of a row?",
         "exp(1000) is infinite. Subtract each row's largest value before you take the exponential.",
@@ -107,6 +144,50 @@ EXERCISE = Exercise(
             sum_of_all,
             "you divide by the sum of the whole batch. Each row is to sum to 1: sum over the last dimension only, and "
             "keep it (`keepdim=True`)",
+        ),
+        Misconception(
+            "over dimension one",
+            over_dimension_one,
+            "right for logits (N, C), but dimension 1 of (N, L, C) is the position, not the class. Classes are "
+            "the last dimension: `dim=-1`",
+        ),
+        Misconception(
+            "logarithms returned",
+            logarithms_returned,
+            "these are the logarithms of the probabilities. The probabilities themselves are asked for",
+        ),
+        Misconception(
+            "the largest of the whole batch",
+            largest_of_the_batch,
+            "right for small logits, but you subtract the largest logit of the whole batch. A row far below it "
+            "underflows to 0 / 0: each row needs its own (`dim=-1, keepdim=True`)",
+        ),
+        Misconception(
+            "roots not normalised",
+            roots_not_normalised,
+            "you take the T-th root of the probabilities and stop: they no longer sum to 1. Divide by their sum "
+            "over the classes",
+        ),
+        Misconception(
+            "divided by T²",
+            divided_by_the_square,
+            "you divide the logits by T². T² belongs to the loss; the logits are divided by T",
+        ),
+        Misconception(
+            "probabilities times the temperature",
+            times_the_temperature,
+            "your probabilities sum to T, not to 1. The temperature only divides the logits",
+        ),
+        Misconception(
+            "sigmoid for softmax",
+            sigmoid_of_each,
+            "this is a sigmoid for every class by itself. The classes exclude one another: softmax, whose row "
+            "sums to 1",
+        ),
+        Misconception(
+            "gradient of the sum cut",
+            gradient_cut,
+            "the value is right, but the sum in the denominator is detached, and half of the gradient is missing",
         ),
     ),
     shows="temperature divides the logits, and a shift of a row changes nothing but saves it from overflow.",

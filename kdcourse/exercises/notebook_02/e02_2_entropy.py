@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..engine.core import Case, Exercise, Misconception, case, draw
+from .common import drawn_logits, drawn_temperature
 
 
 def entropy(logits: Tensor, *, temperature: float = 1.0) -> Tensor:
@@ -48,10 +49,58 @@ def share_of_the_largest_entropy(logits: Tensor, *, temperature: float = 1.0) ->
     return entropy(logits, temperature=temperature) / math.log(logits.shape[-1])
 
 
+def temperature_multiplied(logits: Tensor, *, temperature: float = 1.0) -> Tensor:
+    return entropy(logits, temperature=1 / temperature)
+
+
+def _over(logits: Tensor, temperature: float, dim: int) -> Tensor:
+    log_p = F.log_softmax(logits / temperature, dim=dim)
+    return -(log_p.exp() * log_p).sum(dim=dim)
+
+
+def over_the_batch(logits: Tensor, *, temperature: float = 1.0) -> Tensor:
+    return _over(logits, temperature, 0)
+
+
+def over_dimension_one(logits: Tensor, *, temperature: float = 1.0) -> Tensor:
+    return _over(logits, temperature, min(1, logits.ndim - 1))
+
+
+def mean_over_the_rows(logits: Tensor, *, temperature: float = 1.0) -> Tensor:
+    return entropy(logits, temperature=temperature).mean()
+
+
+def terms_not_summed(logits: Tensor, *, temperature: float = 1.0) -> Tensor:
+    return torch.special.entr(F.softmax(logits / temperature, dim=-1))
+
+
+def surprise_of_the_largest(logits: Tensor, *, temperature: float = 1.0) -> Tensor:
+    return -F.log_softmax(logits / temperature, dim=-1).amax(dim=-1)
+
+
+def surprises_not_weighted(logits: Tensor, *, temperature: float = 1.0) -> Tensor:
+    return -F.log_softmax(logits / temperature, dim=-1).sum(dim=-1)
+
+
+def perplexity(logits: Tensor, *, temperature: float = 1.0) -> Tensor:
+    return entropy(logits, temperature=temperature).exp()
+
+
+def epsilon_added(logits: Tensor, *, temperature: float = 1.0) -> Tensor:
+    p = F.softmax(logits / temperature, dim=-1)
+    return -(p * (p + 1e-8).log()).sum(dim=-1)
+
+
+def times_the_temperature(logits: Tensor, *, temperature: float = 1.0) -> Tensor:
+    return temperature * entropy(logits, temperature=temperature)
+
+
 def entropy_cases() -> list[Case]:
     half = torch.tensor([[0.5, 0.25, 0.25], [0.8, 0.1, 0.1]], dtype=torch.float64).log()
     sure = torch.tensor([[2000.0, 0.0, 0.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
-    return [case(half), case(draw(2, 3, 5), temperature=3.0), case(sure, temperature=1.0)]
+    almost = torch.tensor([[0.0, -25.0, -40.0]], dtype=torch.float64)  # an epsilon in the logarithm drowns it
+    three = case(draw(2, 3, 5), temperature=3.0)
+    return [case(half), three, case(sure, temperature=1.0), case(half[0], temperature=0.6), case(almost)]
 
 
 _ENTROPY = "kdcourse.metrics.entropy"
@@ -69,6 +118,7 @@ EXERCISE = Exercise(
     reference=entropy,
     alternatives=(entropy_from_log_sum, entropy_by_xlogy),
     cases=entropy_cases,
+    drawn=lambda g: case(drawn_logits(g), temperature=drawn_temperature(g)),
     hints=(
         "What is 0 · ln 0 in a sum of surprises, and what is it in a computer?",
         "`F.log_softmax` gives ln p without ever taking the logarithm of zero.",
@@ -114,6 +164,58 @@ EXERCISE = Exercise(
             "you divide by ln C, so that 1 means uniform. That is a share, not nats, and it hides how many classes "
             "there are",
             _ENTROPY,
+        ),
+        Misconception(
+            "logits multiplied by the temperature",
+            temperature_multiplied,
+            "you multiply the logits by the temperature. That sharpens, and the entropy falls; softening divides",
+        ),
+        Misconception(
+            "over the batch",
+            over_the_batch,
+            "you take softmax and sum over dimension 0, the images. Classes are the last dimension",
+        ),
+        Misconception(
+            "over dimension one",
+            over_dimension_one,
+            "right for logits (N, C), but dimension 1 of (N, L, C) is the position. Classes are the last "
+            "dimension: `dim=-1`",
+        ),
+        Misconception(
+            "mean over the rows",
+            mean_over_the_rows,
+            "you average over the rows too. Logits (…, C) give a tensor of entropies (…), one for each row",
+        ),
+        Misconception(
+            "terms not summed",
+            terms_not_summed,
+            "these are the terms -p ln p of the classes. The entropy is their sum over the last dimension",
+        ),
+        Misconception(
+            "surprise of the largest",
+            surprise_of_the_largest,
+            "this is the surprise of the most likely class alone. The entropy is the mean of all surprises under p",
+        ),
+        Misconception(
+            "surprises not weighted",
+            surprises_not_weighted,
+            "you sum the surprises, each with the weight 1. Each counts with its probability: Σ p · (-ln p)",
+        ),
+        Misconception(
+            "perplexity",
+            perplexity,
+            "this is exp(H), the perplexity: how many equally likely classes there would be. H itself is asked for",
+        ),
+        Misconception(
+            "a small number in the logarithm",
+            epsilon_added,
+            "right for ordinary logits. A small number inside the logarithm makes an almost sure network's "
+            "entropy wrong, even negative. Use `F.log_softmax`",
+        ),
+        Misconception(
+            "times the temperature",
+            times_the_temperature,
+            "you multiply the entropy by the temperature. It only divides the logits",
         ),
     ),
     shows="entropy is the mean surprise, and a sure network has none.",

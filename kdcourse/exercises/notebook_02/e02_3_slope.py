@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..engine.core import Case, Exercise, Misconception, case, draw
+from .common import drawn_logits, drawn_temperature
 from .e02_2_entropy import entropy
 
 
@@ -46,8 +47,59 @@ def slope_downwards(logits: Tensor, temperature: float) -> Tensor:
     return -entropy_slope(logits, temperature)
 
 
+def two_powers_too_few(logits: Tensor, temperature: float) -> Tensor:
+    return entropy_slope(logits, temperature) * temperature**2
+
+
+def without_temperature(logits: Tensor, temperature: float) -> Tensor:
+    return entropy_slope(logits, temperature) * temperature**3
+
+
+def one_power_too_many(logits: Tensor, temperature: float) -> Tensor:
+    return entropy_slope(logits, temperature) / temperature
+
+
+def softened_logits_too(logits: Tensor, temperature: float) -> Tensor:
+    return entropy_slope(logits, temperature) / temperature**2
+
+
+def standard_deviation(logits: Tensor, temperature: float) -> Tensor:
+    return (entropy_slope(logits, temperature) * temperature**3).sqrt() / temperature**3
+
+
+def variance_of_a_sample(logits: Tensor, temperature: float) -> Tensor:
+    return logits.var(dim=-1) / temperature**3
+
+
+def plain_mean_taken_off(logits: Tensor, temperature: float) -> Tensor:
+    p = F.softmax(logits / temperature, dim=-1)
+    return (p * (logits - logits.mean(dim=-1, keepdim=True)) ** 2).sum(dim=-1) / temperature**3
+
+
+def mean_over_classes(logits: Tensor, temperature: float) -> Tensor:
+    return entropy_slope(logits, temperature) / logits.shape[-1]
+
+
+def logits_multiplied(logits: Tensor, temperature: float) -> Tensor:
+    return entropy_slope(logits, 1 / temperature) / temperature**6
+
+
+def summed_over_the_rows(logits: Tensor, temperature: float) -> Tensor:
+    return entropy_slope(logits, temperature).sum()
+
+
+def slope_over_dimension_one(logits: Tensor, temperature: float) -> Tensor:
+    place = min(1, logits.ndim - 1)
+    return entropy_slope(logits.movedim(place, -1), temperature)
+
+
 def slope_cases() -> list[Case]:
-    return [case(torch.tensor([2.0, 1.0, -1.0], dtype=torch.float64), 2.0), case(draw(3, 5, seed=1), 4.0)]
+    return [
+        case(torch.tensor([2.0, 1.0, -1.3], dtype=torch.float64), 1.5),
+        case(draw(3, 5, seed=1), 4.0),
+        case(draw(2, 3, 4, seed=2), 0.7),
+        case(draw(4, 2, seed=3) - 20, 2.5),
+    ]
 
 
 EXERCISE = Exercise(
@@ -61,6 +113,7 @@ EXERCISE = Exercise(
     reference=entropy_slope,
     alternatives=(slope_by_autograd, slope_by_moments),
     cases=slope_cases,
+    drawn=lambda g: case(drawn_logits(g), drawn_temperature(g)),
     hints=(
         "It is a variance. Of what, and under which probabilities?",
         "The variance of the logits under p = softmax(z / T), divided by T³.",
@@ -92,6 +145,63 @@ EXERCISE = Exercise(
             "entropy falls with temperature",
             slope_downwards,
             "your slope is negative, as if raising the temperature sharpened. It smooths, so entropy rises",
+        ),
+        Misconception(
+            "T for T³",
+            two_powers_too_few,
+            "you divide by T. The slope is Var / T³: p changes with z/T², and z/T brings one more T",
+        ),
+        Misconception(
+            "not divided by T³",
+            without_temperature,
+            "this is the variance of the logits alone. The slope is Var / T³",
+        ),
+        Misconception(
+            "T⁴ for T³",
+            one_power_too_many,
+            "exactly T times too small: the slope is Var / T³",
+        ),
+        Misconception(
+            "variance of the softened logits",
+            softened_logits_too,
+            "you take the variance of z / T, which has T² in it already, and divide by T³ again. Take that of z",
+        ),
+        Misconception(
+            "standard deviation for variance",
+            standard_deviation,
+            "this is the standard deviation over T³. The slope has the variance, its square",
+        ),
+        Misconception(
+            "variance of a sample",
+            variance_of_a_sample,
+            "this is the plain variance of the logits, with C - 1 for C. Each class counts with its "
+            "probability: weight by p",
+        ),
+        Misconception(
+            "the plain mean taken off",
+            plain_mean_taken_off,
+            "you weight the squares by p, but subtract the plain mean of the logits. The mean is Σ p z as well",
+        ),
+        Misconception(
+            "mean over classes",
+            mean_over_classes,
+            "exactly C times too small: p already holds the weights of a mean, so sum over the classes",
+        ),
+        Misconception(
+            "logits multiplied by the temperature",
+            logits_multiplied,
+            "your probabilities are those of z · T. Softening divides: softmax(z / T)",
+        ),
+        Misconception(
+            "summed over the rows",
+            summed_over_the_rows,
+            "you sum over the rows too. Logits (…, C) give a tensor (…), one slope for each row",
+        ),
+        Misconception(
+            "over dimension one",
+            slope_over_dimension_one,
+            "right for logits (N, C), but dimension 1 of (N, L, C) is the position. Classes are the last "
+            "dimension: `dim=-1`",
         ),
     ),
     shows="the slope is a variance over T³, so raising the temperature can never sharpen.",

@@ -1,6 +1,7 @@
 """02.4 the temperature for an entropy."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -64,9 +65,50 @@ def entropy_of_the_mean(logits: Tensor, wanted: float) -> float:
     return temperature_for(logits.mean(dim=0, keepdim=True), wanted)
 
 
+def entropies_summed(logits: Tensor, wanted: float) -> float:
+    return temperature_for(logits, wanted / len(logits))
+
+
+def first_row_only(logits: Tensor, wanted: float) -> float:
+    return temperature_for(logits[:1], wanted)
+
+
+def fraction_of_the_largest(logits: Tensor, wanted: float) -> float:
+    return temperature_for(logits, wanted * math.log(logits.shape[-1]))
+
+
+def _halved(low: float, high: float, too_low: Callable[[float], bool]) -> float:
+    for _ in range(60):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if too_low(middle) else (low, middle)
+    return high
+
+
+def entropy_of_mean_probabilities(logits: Tensor, wanted: float) -> float:
+    def too_low(temperature: float) -> bool:
+        p = (logits / temperature).softmax(dim=-1).mean(dim=0)
+        return torch.special.entr(p).sum().item() < wanted
+
+    return _halved(0.01, 1000.0, too_low)
+
+
+def never_below_one(logits: Tensor, wanted: float) -> float:
+    return _halved(1.0, 1000.0, lambda temperature: entropy(logits, temperature=temperature).mean().item() < wanted)
+
+
+def never_above_hundred(logits: Tensor, wanted: float) -> float:
+    return _halved(0.01, 100.0, lambda temperature: entropy(logits, temperature=temperature).mean().item() < wanted)
+
+
+def middle_row(logits: Tensor, wanted: float) -> float:
+    return _halved(0.01, 1000.0, lambda temperature: entropy(logits, temperature=temperature).median().item() < wanted)
+
+
 def temperature_for_cases() -> list[Case]:
     small = torch.tensor([[3.0, 1.0, 0.0], [0.0, 4.0, 2.0]], dtype=torch.float64)
-    return [case(small, 0.9), case(draw(6, 10, seed=5), 2.1), case(small, 0.3)]
+    # in the last two the temperature is near a border of the interval
+    return [case(small, 0.9), case(draw(6, 10, seed=5), 2.1), case(small, 0.3), case(draw(5, 4, seed=6), 0.75),
+            case(draw(4, 3, seed=7) / 60, 0.4), case(draw(4, 5, seed=8) * 300, 1.1)]  # fmt: skip
 
 
 EXERCISE = Exercise(
@@ -117,6 +159,42 @@ EXERCISE = Exercise(
             "you average the logits and then take the entropy. Rows that disagree cancel there. Take each "
             "row's entropy "
             "and average those",
+        ),
+        Misconception(
+            "entropies summed",
+            entropies_summed,
+            "you compare the *sum* of the rows' entropies with `wanted`. Take their mean",
+        ),
+        Misconception(
+            "the first row only",
+            first_row_only,
+            "you look at the first row only. The mean entropy over all rows is wanted",
+        ),
+        Misconception(
+            "fraction of the largest entropy",
+            fraction_of_the_largest,
+            "you take `wanted` for a fraction of ln C. It is given in nats",
+        ),
+        Misconception(
+            "entropy of the mean probabilities",
+            entropy_of_mean_probabilities,
+            "you average the probabilities and then take the entropy. Rows that disagree look unsure there "
+            "though each is sure. Take each row's entropy and average those",
+        ),
+        Misconception(
+            "never below one",
+            never_below_one,
+            "right above T = 1, but you never look below it. The temperature may be as low as 0.01",
+        ),
+        Misconception(
+            "never above a hundred",
+            never_above_hundred,
+            "right up to T = 100, but you never look above it. The temperature may be as high as 1000",
+        ),
+        Misconception(
+            "the middle row",
+            middle_row,
+            "you take the median of the rows' entropies. The mean is wanted",
         ),
     ),
     shows="as entropy only rises with temperature, there is one temperature for every entropy, and halving finds it.",

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..engine.core import Case, Exercise, Misconception, case, draw
+from ..engine.core import Case, Exercise, Misconception, case, draw, integer
 
 
 def class_similarity(teacher_logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
@@ -43,10 +43,53 @@ def turned_over(teacher_logits: Tensor, labels: Tensor, temperature: float) -> T
     return class_similarity(teacher_logits, labels, temperature).T
 
 
+def one_temperature_for_all(teacher_logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    return class_similarity(teacher_logits, labels, 1.0)
+
+
+def multiplied(teacher_logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    return class_similarity(teacher_logits, labels, 1 / temperature)
+
+
+def divided_by_all_rows(teacher_logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    return summed_not_averaged(teacher_logits, labels, temperature) / len(labels)
+
+
+def divided_by_the_classes(teacher_logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    return summed_not_averaged(teacher_logits, labels, temperature) / teacher_logits.shape[1]
+
+
+def mean_logits(teacher_logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    return torch.stack([teacher_logits[labels == k].mean(dim=0) / temperature for k in range(teacher_logits.shape[1])])
+
+
+def softmax_over_the_images(teacher_logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    p = F.softmax(teacher_logits / temperature, dim=0)
+    return torch.stack([p[labels == label].mean(dim=0) for label in range(p.shape[1])])
+
+
+def confusion_matrix(teacher_logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    named = F.one_hot(teacher_logits.argmax(dim=1), teacher_logits.shape[1]).to(teacher_logits.dtype)
+    return torch.stack([named[labels == label].mean(dim=0) for label in range(named.shape[1])])
+
+
+def columns_normalised(teacher_logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    table = summed_not_averaged(teacher_logits, labels, temperature)
+    return table / table.sum(dim=0)
+
+
 def similarity_cases() -> list[Case]:
-    small = torch.tensor([[2.0, 1.0], [0.5, 1.0], [0.0, 2.0]], dtype=torch.float64)
-    labels = torch.tensor([0, 0, 1])
-    return [case(small, labels, 1.0), case(draw(12, 3, seed=6), torch.arange(12) % 3, 4.0)]
+    small = torch.tensor([[2.0, 1.0], [0.5, 1.0], [0.0, 2.3]], dtype=torch.float64)
+    labels, uneven = torch.tensor([0, 0, 1]), torch.tensor([3, 0, 1, 1, 3, 2, 3, 3, 1, 0, 3, 2, 3])
+    return [case(small, labels, 1.5), case(draw(12, 3, seed=6), torch.arange(12) % 3, 4.0),
+            case(draw(13, 4, seed=7), uneven, 2.5)]  # fmt: skip
+
+
+def drawn_similarity(generator: torch.Generator) -> Case:
+    classes = integer(generator, 2, 6)
+    once = torch.randperm(classes, generator=generator)
+    labels = torch.cat([torch.randint(classes, (integer(generator, 1, 20),), generator=generator), once])
+    return case(draw(len(labels), classes, seed=generator), labels, integer(generator, 5, 45) / 8.5)
 
 
 EXERCISE = Exercise(
@@ -63,6 +106,7 @@ EXERCISE = Exercise(
     reference=class_similarity,
     alternatives=(similarity_by_one_hot, similarity_by_adding),
     cases=similarity_cases,
+    drawn=drawn_similarity,
     hints=(
         "Soften first or average first? Only one of them gives the mean soft target.",
         "`p[labels == k]` are the soft targets of class k. Average them over the images.",
@@ -91,6 +135,49 @@ EXERCISE = Exercise(
             turned_over,
             "rows and columns are swapped. Row k tells how images *labelled* k look to the teacher; the table is not "
             "symmetric",
+        ),
+        Misconception(
+            "temperature never used",
+            one_temperature_for_all,
+            "your probabilities are those at T = 1, whatever the temperature is",
+        ),
+        Misconception(
+            "logits multiplied by the temperature",
+            multiplied,
+            "you multiply the logits by the temperature. That sharpens; softening divides",
+        ),
+        Misconception(
+            "divided by all images",
+            divided_by_all_rows,
+            "you divide each row by the number of all images. Divide by the number of images of that class: a "
+            "row sums to 1",
+        ),
+        Misconception(
+            "divided by the classes",
+            divided_by_the_classes,
+            "you divide each row by the number of classes. Divide by the number of images of that class: a row "
+            "sums to 1",
+        ),
+        Misconception(
+            "mean logits",
+            mean_logits,
+            "these are mean logits. Soften each image's first, then average: the rows are to sum to 1",
+        ),
+        Misconception(
+            "softmax over the images",
+            softmax_over_the_images,
+            "softmax over dimension 0 makes images compete with one another. Classes are the last dimension",
+        ),
+        Misconception(
+            "confusion matrix",
+            confusion_matrix,
+            "you count what the teacher predicts, its arg-max: that is the confusion matrix. What it says of "
+            "all other classes is lost: average its probabilities",
+        ),
+        Misconception(
+            "columns that sum to one",
+            columns_normalised,
+            "your columns sum to 1. The rows are to: row k is the mean over the images labelled k",
         ),
     ),
     shows="the teacher's mean soft targets say which classes are alike, which no label does.",
