@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..engine.core import SHAPES, Case, Exercise, Misconception, case, draw, refusal
+from ..engine.core import SHAPES, Case, Exercise, Misconception, case, draw, integer, refusal
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
@@ -50,13 +50,72 @@ def largest_in_the_column(logits: Tensor, labels: Tensor) -> float:
     return (named[labels] == torch.arange(len(labels))).double().mean().item()
 
 
+def in_per_cent(logits: Tensor, labels: Tensor) -> float:
+    return 100 * accuracy(logits, labels)
+
+
+def smallest_logit(logits: Tensor, labels: Tensor) -> float:
+    return accuracy(-logits, labels)
+
+
+def divided_by_the_classes(logits: Tensor, labels: Tensor) -> float:
+    return right_answers(logits, labels) / logits.shape[1]
+
+
+def rounded(logits: Tensor, labels: Tensor) -> float:
+    return round(accuracy(logits, labels), 2)
+
+
+def positive_logit(logits: Tensor, labels: Tensor) -> float:
+    accuracy(logits, labels)
+    return (logits.gather(1, labels[:, None]) > 0).double().mean().item()
+
+
+def every_row_with_every_label(logits: Tensor, labels: Tensor) -> float:
+    accuracy(logits, labels)
+    return (logits.argmax(dim=1, keepdim=True) == labels).double().mean().item()
+
+
+def largest_absolute_logit(logits: Tensor, labels: Tensor) -> float:
+    return accuracy(logits.abs(), labels)
+
+
+def named_as_often(logits: Tensor, labels: Tensor) -> float:
+    accuracy(logits, labels)
+    pair = (torch.bincount(each, minlength=logits.shape[1]) for each in (logits.argmax(dim=1), labels))
+    return torch.minimum(*pair).sum().item() / len(labels)
+
+
+def mean_over_classes(logits: Tensor, labels: Tensor) -> float:
+    each = [accuracy(logits[labels == label], labels[labels == label]) for label in labels.unique()]
+    return sum(each) / len(each)
+
+
+def argmax_over_the_images(logits: Tensor, labels: Tensor) -> float:
+    accuracy(logits, labels)
+    rows, classes = logits.shape
+    return (logits.argmax(dim=0)[:rows] == labels[:classes]).double().mean().item()
+
+
 def accuracy_cases() -> list[Case]:
     small = torch.tensor([[2.0, 1.0, 0.0], [0.2, 0.1, 0.3], [0.0, 3.0, 1.0]], dtype=torch.float64)
+    below = draw(7, 5, seed=1, spread=1.0) - 4  # no logit above zero; classes 0 and 4 are not among the labels
     return [
         case(small, torch.tensor([0, 2, 2])),
         case(draw(9, 4, spread=1.0), torch.tensor([0, 1, 2, 3, 0, 1, 2, 3, 0])),
+        case(below, torch.tensor([1, 3, 2, 2, 3, 1, 3])),
+        case(below.float(), below.argmax(dim=1)),  # all right
+        case(below, (below.argmax(dim=1) + 1) % 5),  # none right
+        case(draw(1, 2, seed=2), torch.tensor([1])),
         refusal(SHAPES.format("(3, 3)", "(1,)"), small, torch.tensor([0])),
+        refusal(SHAPES.format("(1, 3)", "(3,)"), small[:1], torch.tensor([0, 2, 2])),
+        refusal(SHAPES.format("(3, 3)", "(2,)"), small, torch.tensor([0, 2])),
     ]
+
+
+def drawn_rows(generator: torch.Generator) -> Case:
+    logits = draw(integer(generator, 2, 15), integer(generator, 2, 6), seed=generator)
+    return case(logits, (logits + draw(*logits.shape, seed=generator)).argmax(dim=1))
 
 
 EXERCISE = Exercise(
@@ -72,6 +131,7 @@ EXERCISE = Exercise(
     reference=accuracy,
     alternatives=(accuracy_by_counting, accuracy_by_gather),
     cases=accuracy_cases,
+    drawn=drawn_rows,
     hints=(
         "Which class does the network name for one row?",
         "`logits.argmax(dim=-1)` names a class for every row. Compare it with `labels`.",
@@ -109,6 +169,61 @@ EXERCISE = Exercise(
             "argmax over the images",
             largest_in_the_column,
             "`argmax(dim=0)` looks for the best image of each class. Classes are the last dimension: `dim=-1`",
+        ),
+        Misconception(
+            "in per cent",
+            in_per_cent,
+            "exactly 100 times too large: you return per cent. A number between 0 and 1 is asked for",
+        ),
+        Misconception(
+            "the smallest logit",
+            smallest_logit,
+            "you take the class with the *smallest* logit: `argmax`, not `argmin`",
+        ),
+        Misconception(
+            "divided by the classes",
+            divided_by_the_classes,
+            "you divide the number of right rows by the number of classes. Divide by the number of rows",
+        ),
+        Misconception(
+            "rounded",
+            rounded,
+            "right to two digits: you round. The number itself is asked for; round only what you print",
+        ),
+        Misconception(
+            "a positive logit",
+            positive_logit,
+            "you count a row if its label's logit is above 0. A logit by itself says nothing: it is right if no "
+            "other class's is larger",
+        ),
+        Misconception(
+            "every row with every label",
+            every_row_with_every_label,
+            "you compare every row with every label: shapes (N, 1) and (N,) give (N, N). Compare row by row, "
+            "without `keepdim`",
+        ),
+        Misconception(
+            "the largest absolute logit",
+            largest_absolute_logit,
+            "you take the class whose logit is farthest from 0. A very negative logit means that the class is "
+            "*unlikely*",
+        ),
+        Misconception(
+            "how often each class is predicted",
+            named_as_often,
+            "you compare how often each class is predicted with how often it occurs. The right number of cats "
+            "can be wrong on every cat: compare row by row",
+        ),
+        Misconception(
+            "mean over classes",
+            mean_over_classes,
+            "you average the accuracies of the classes. That is the balanced accuracy; here every row weighs the same",
+        ),
+        Misconception(
+            "argmax over the images, cut",
+            argmax_over_the_images,
+            "`argmax(dim=0)` looks for the best image of each class, and cutting to equal lengths only hides "
+            "it. Classes are the last dimension: `dim=-1`",
         ),
     ),
     shows="accuracy reads only which logit is largest, never by how much.",

@@ -1,8 +1,10 @@
 """00.2 a gain over pairs."""
 
+import statistics
+
 import torch
 
-from ..engine.core import Case, Exercise, Misconception, case
+from ..engine.core import Case, Exercise, Misconception, case, draw, integer
 
 
 def gain(distilled: list[float], alone: list[float]) -> tuple[float, int]:
@@ -42,11 +44,69 @@ def share_for_points(distilled: list[float], alone: list[float]) -> tuple[float,
     return points / 100, wins
 
 
+def arms_swapped(distilled: list[float], alone: list[float]) -> tuple[float, int]:
+    return gain(alone, distilled)
+
+
+def results_swapped(distilled: list[float], alone: list[float]) -> tuple[int, float]:
+    points, wins = gain(distilled, alone)
+    return wins, points
+
+
+def fraction_of_wins(distilled: list[float], alone: list[float]) -> tuple[float, float]:
+    points, wins = gain(distilled, alone)
+    return points, wins / len(alone)
+
+
+def sum_for_mean(distilled: list[float], alone: list[float]) -> tuple[float, int]:
+    points, wins = gain(distilled, alone)
+    return points * len(alone), wins
+
+
+def median_for_mean(distilled: list[float], alone: list[float]) -> tuple[float, int]:
+    differences = [100 * (one - other) for one, other in zip(distilled, alone, strict=True)]
+    return statistics.median(differences), gain(distilled, alone)[1]
+
+
+def at_least_a_point(distilled: list[float], alone: list[float]) -> tuple[float, int]:
+    return gain(distilled, alone)[0], sum(one - other >= 0.01 for one, other in zip(distilled, alone, strict=True))
+
+
+def losses_left_out(distilled: list[float], alone: list[float]) -> tuple[float, int]:
+    differences = [100 * max(one - other, 0.0) for one, other in zip(distilled, alone, strict=True)]
+    return sum(differences) / len(differences), gain(distilled, alone)[1]
+
+
+def absolute_differences(distilled: list[float], alone: list[float]) -> tuple[float, int]:
+    differences = [100 * abs(one - other) for one, other in zip(distilled, alone, strict=True)]
+    return sum(differences) / len(differences), gain(distilled, alone)[1]
+
+
+def every_pair(distilled: list[float], alone: list[float]) -> tuple[float, int]:
+    return gain(distilled, alone)[0], sum(one > other for one in distilled for other in alone)
+
+
+def better_than_the_mean(distilled: list[float], alone: list[float]) -> tuple[float, int]:
+    return gain(distilled, alone)[0], sum(one > sum(alone) / len(alone) for one in distilled)
+
+
+def losses_counted(distilled: list[float], alone: list[float]) -> tuple[float, int]:
+    return gain(distilled, alone)[0], gain(alone, distilled)[1]
+
+
 def gain_cases() -> list[Case]:
     return [
         case([0.95, 0.93, 0.96], [0.93, 0.94, 0.92]),
         case([0.9, 0.92, 0.91, 0.95], [0.89, 0.92, 0.93, 0.9]),
+        case([0.9, 0.8, 0.7, 0.85, 0.75], [0.9, 0.8, 0.71, 0.85, 0.75]),  # never better, and ties
+        case([0.912, 0.875, 0.6421], [0.9081, 0.871, 0.64]),  # always better, by less than a point
+        case([0.5], [0.625]),
     ]
+
+
+def drawn_gain(generator: torch.Generator) -> Case:
+    seeds = integer(generator, 2, 8)
+    return case(*(draw(seeds, seed=generator, spread=1.0).sigmoid().tolist() for _ in range(2)))
 
 
 EXERCISE = Exercise(
@@ -63,6 +123,7 @@ EXERCISE = Exercise(
     reference=gain,
     alternatives=(gain_with_tensors, gain_of_means),
     cases=gain_cases,
+    drawn=drawn_gain,
     hints=(
         "What belongs together? Subtract first, then average.",
         "`zip(distilled, alone)` gives the pairs. From 93 % to 95 % are two points.",
@@ -95,6 +156,65 @@ EXERCISE = Exercise(
             "a share for points",
             share_for_points,
             "your gain is a share, not points: it is 100 times too small",
+        ),
+        Misconception(
+            "the two arms swapped",
+            arms_swapped,
+            "you subtract the wrong way round: a gain is distilled less alone, and it is positive where "
+            "distillation helps",
+        ),
+        Misconception(
+            "the two results swapped",
+            results_swapped,
+            "the two results are swapped: the mean gain comes first, then the number of seeds",
+        ),
+        Misconception(
+            "a fraction for the count",
+            fraction_of_wins,
+            "your second number is a fraction of the seeds. In *how many* seeds is asked",
+        ),
+        Misconception(
+            "the sum for the mean",
+            sum_for_mean,
+            "you add the gains up and do not divide by the number of seeds. More seeds would make the gain larger",
+        ),
+        Misconception(
+            "the median for the mean",
+            median_for_mean,
+            "this is the median of the gains. The mean is asked for",
+        ),
+        Misconception(
+            "better only by a point",
+            at_least_a_point,
+            "you count a seed only if it gains at least a point. Strictly better means by however little",
+        ),
+        Misconception(
+            "losses left out",
+            losses_left_out,
+            "you count a loss as 0 in the mean. Then even pure luck looks like a gain: average all differences, "
+            "with their sign",
+        ),
+        Misconception(
+            "absolute differences",
+            absolute_differences,
+            "you average absolute differences. Losses then count as gains: keep the sign",
+        ),
+        Misconception(
+            "every pair",
+            every_pair,
+            "you compare every distilled student with every other one. Entry k of both lists comes from the "
+            "same seed: compare those",
+        ),
+        Misconception(
+            "better than the mean",
+            better_than_the_mean,
+            "you count the students that beat the *mean* of the other arm. Each is compared with the one of the "
+            "same seed",
+        ),
+        Misconception(
+            "losses counted",
+            losses_counted,
+            "you count the seeds in which the distilled student is worse",
         ),
     ),
     shows="a comparison goes pair by pair, and a point is not a per cent.",
