@@ -84,7 +84,7 @@ def scales_not_looked_at(weight: Tensor, norm: Any) -> Tensor:
 
 def norm_with(scale: list[float], shift: list[float], mean: list[float], variance: list[float], eps: float) -> Any:
     """A batch norm in eval mode with these numbers, float64, that takes no gradient."""
-    norm = nn.BatchNorm2d(len(scale), eps=eps).double().eval().requires_grad_(False)
+    norm: Any = nn.BatchNorm2d(len(scale), eps=eps).double().eval().requires_grad_(False)
     names = ("weight", "bias", "running_mean", "running_var")
     for name, values in zip(names, (scale, shift, mean, variance), strict=True):
         getattr(norm, name).copy_(torch.tensor(values, dtype=torch.float64))
