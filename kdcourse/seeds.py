@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 import torch
 
+from ._base.modes import default_device
+
 _one_thread = threading.RLock()  # threads share PyTorch's generators: two runs at once would draw each other's numbers
 
 
@@ -23,7 +25,7 @@ def seeded(seed: int, device: torch.device | str | None = None) -> Iterator[None
     >>> torch.equal(first, again)
     True
     """
-    device = torch.get_default_device() if device is None else torch.device(device)
+    device = default_device() if device is None else torch.device(device)
     accelerators = [] if device.type in ("cpu", "meta") else [device]
     with _one_thread, torch.random.fork_rng(accelerators, device_type=device.type if accelerators else "cuda"):
         torch.default_generator.manual_seed(seed)

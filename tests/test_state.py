@@ -66,7 +66,7 @@ def state():
         "gradients": torch.is_grad_enabled(),
         "inference": torch.is_inference_mode_enabled(),
         "dtype": torch.get_default_dtype(),
-        "device": torch.get_default_device(),
+        "device": torch.empty(0).device,  # in PyTorch 2.8 its own function fails after a reset
         "autocast": torch.is_autocast_enabled("cpu"),
         "anomaly": torch.is_anomaly_enabled(),
         "deterministic": torch.get_deterministic_debug_mode(),

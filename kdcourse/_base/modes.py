@@ -16,6 +16,11 @@ _held: dict[tuple[int, str], tuple[int, bool]] = {}
 """(id, attribute) of each object held: by how many blocks, and the value that it had before the first."""
 
 
+def default_device() -> torch.device:
+    """Where PyTorch makes a tensor if not told; its own function fails in 2.8 once the default has been put back."""
+    return torch.empty(0).device
+
+
 @contextmanager
 def in_eval_mode(model: nn.Module) -> Iterator[None]:
     """Inside the block the model is in eval mode; afterwards every part is in the mode that it was in.

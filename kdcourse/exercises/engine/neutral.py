@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..._base.modes import default_device
+
 
 @contextmanager
 def neutral() -> Iterator[None]:
@@ -18,7 +20,7 @@ def neutral() -> Iterator[None]:
     Modes: gradients, inference, autocast, anomaly detection, default dtype and device, determinism, matrix-product
     precision, threads; NumPy's handling of errors; warnings filters.
     """
-    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    dtype, device = torch.get_default_dtype(), default_device()
     deterministic = torch.get_deterministic_debug_mode()
     precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
     try:
@@ -39,7 +41,7 @@ def neutral() -> Iterator[None]:
         torch.set_float32_matmul_precision(precision)
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
-        if torch.get_default_device() != device:
+        if default_device() != device:
             torch.set_default_device(None if device.type == "cpu" else device)
 
 
@@ -50,7 +52,7 @@ def _modes() -> Iterator[Any]:
     yield torch.autocast("cpu", enabled=False)
     if torch.is_autocast_enabled("cuda"):
         yield torch.autocast("cuda", enabled=False)
-    if torch.get_default_device().type != "cpu":
+    if default_device().type != "cpu":
         yield torch.device("cpu")
     yield np.errstate(over="warn", divide="warn", invalid="warn", under="ignore")
     yield warnings.catch_warnings()
