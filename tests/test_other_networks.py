@@ -660,7 +660,11 @@ def test_folding_into_a_computed_weight_is_refused_and_right_after_bake(computed
 
 def test_masks_on_a_computed_weight_are_refused_and_its_zeros_are_counted(computed):
     effective = qz.bake(computed)[0].weight
+    state = {name: value.clone() for name, value in computed.train().state_dict().items()}
     assert torch.equal(pruning.prunable_weights(computed)["0"], effective)
+    assert all(
+        torch.equal(value, state[name]) for name, value in computed.state_dict().items()
+    )  # looking moves nothing
     assert pruning.layer_sparsities(computed)["0"] == (effective == 0).double().mean()
     with pytest.raises(ValueError, match="'0' is parametrized already, by .*bake"):
         pruning.apply_masks(computed, pruning.layer_magnitude_masks(computed, 0.5))

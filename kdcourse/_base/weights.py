@@ -8,7 +8,7 @@ the older weight and spectral norm).
 import warnings
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
-from types import MethodType
+from inspect import getattr_static, isfunction
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -185,7 +185,7 @@ def warn_left_out(model: nn.Module, covered: Collection[Place], why: str) -> Non
         if place.stored.ndim > 1 and place not in covered and not isinstance(place.module, norms)
     ]
     # PyTorch's quantized layers pack their weights away and have a method in their place
-    names += [name for name, module in model.named_modules() if isinstance(getattr(module, "weight", None), MethodType)]
+    names += [name for name, module in model.named_modules() if isfunction(getattr_static(module, "weight", None))]
     if names:
         warnings.warn(f"left out: {', '.join(map(repr, names))}: {why}", CoverageWarning, stacklevel=4)
 
