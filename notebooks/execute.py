@@ -28,9 +28,9 @@ def execute(path: Path) -> float:
     notebook = read(path)
     notebook.metadata = nbformat.from_dict(STORED_METADATA)
     start = time.perf_counter()
-    NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": path.parent}}
-    ).execute()
+    # coalesced, because a busy machine cuts what a cell prints in pieces
+    options = {"timeout": 300, "kernel_name": "python3", "coalesce_streams": True}
+    NotebookClient(notebook, **options, resources={"metadata": {"path": path.parent}}).execute()
     seconds = time.perf_counter() - start
     normalise(notebook)
     nbformat.validate(notebook)
