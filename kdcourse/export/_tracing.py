@@ -13,6 +13,9 @@ from .running import head
 
 def traced(model: nn.Module, call: Call, opset: int, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
     """The ONNX model of a network, without traces of the machine that it was made on."""
+    if torch.__version__ < (2, 9):  # type: ignore[operator]
+        # 2.8 falls back on a tracer that drops a branch on the data without a word: this one refuses it
+        torch.export.export(model, call.positional, call.named, dynamic_shapes=dynamic(call), strict=False)
     program = torch.onnx.export(
         model,
         call.positional,
