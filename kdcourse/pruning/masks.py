@@ -1,12 +1,12 @@
 """Which weights to prune. A mask is a bool tensor of the weight's shape; True means kept.
 
-Nothing here changes a model for good: `apply_masks` does. Layers are named by their module ("conv1" means its
-weight) or, where a module has several, by the parameter ("attention.in_proj_weight"). ``layers=None`` means the weights
-of all linear, convolution (transposed ones, too) and recurrent layers and of attention, tied ones once; other matrices,
+Nothing here changes a model for good: `apply_masks` does. Layers are named by their module ("conv1" means its weight)
+or, where a module has several, by the parameter ("attention.in_proj_weight"). ``layers=None`` means the weights of
+all linear, convolution (transposed ones, too) and recurrent layers and of attention, tied ones once; other matrices,
 such as embeddings, are left out with a warning that names them, biases and norms without one. They are pruned when
-asked for by name: ``layers=["conv1", "norm1", "classes.bias"]``. On a model that carries masks or quantizers the weights
-that it computes with are looked at. A sparsity is a fraction of zeros in [0, 1); anything else raises ``ValueError``, as do
-NaN or infinite weights and unknown layers.
+asked for by name: ``layers=["conv1", "norm1", "classes.bias"]``. On a model that carries masks or quantizers the
+weights that it computes with are looked at. A sparsity is a fraction of zeros in [0, 1); anything else raises
+``ValueError``, as do NaN or infinite weights and unknown layers.
 """
 
 from collections.abc import Iterable, Mapping
