@@ -7,6 +7,7 @@ from ..engine.core import Exercise, Misconception
 from .common import (
     GRADIENT_TOO,
     SOFT_LINES,
+    drawn_soft_case,
     soft_cases,
     soft_loss,
     soft_loss_by_definition,
@@ -45,6 +46,7 @@ EXERCISE = Exercise(
     reference=soft_loss,
     alternatives=(soft_loss_log_target, soft_loss_by_definition),
     cases=soft_cases,
+    drawn=drawn_soft_case,
     hints=(
         "By what is the sum of all terms divided? Ask the loss for its default.",
         "`nn.KLDivLoss()` divides by N · C. A class more, and the loss is smaller.",

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..engine.core import Case, Exercise, Misconception, case
+from ..engine.core import Case, Exercise, Misconception, case, draw, integer
 from .common import GRADIENT_TOO, small_pairs, soft_loss, soft_loss_by_definition, softened
 
 
@@ -18,7 +18,7 @@ def mixed_loss(
 
 
 def mixed_by_steps(s: Tensor, t: Tensor, labels: Tensor, *, temperature: float, alpha: float) -> Tensor:
-    hard = F.nll_loss(F.log_softmax(s, dim=-1), labels)
+    hard = F.nll_loss(F.log_softmax(s, dim=1), labels)
     return torch.lerp(hard, soft_loss_by_definition(s, t, temperature=temperature), alpha)
 
 
@@ -50,12 +50,19 @@ def labels_softened_too(s: Tensor, t: Tensor, labels: Tensor, *, temperature: fl
 
 def mixed_cases() -> list[Case]:
     small, batch = small_pairs()
-    labels = torch.tensor([2, 0]), torch.tensor([4, 1, 1, 0])
+    labels = torch.tensor([2, 0]), torch.tensor([3, 1, 1, 0])
     return [
         case(*small, labels[0], temperature=2.0, alpha=0.75),
         case(*batch, labels[1], temperature=4.0, alpha=0.9),
         case(*batch, labels[1], temperature=3.0, alpha=0.25),
     ]
+
+
+def drawn_mixed_case(g: torch.Generator) -> Case:
+    count, classes = integer(g, 1, 5), integer(g, 2, 6)
+    labels = torch.randint(classes, (count,), generator=g)
+    logits = [draw(count, classes, seed=g) for _ in range(2)]
+    return case(*logits, labels, temperature=integer(g, 2, 12) / 2, alpha=integer(g, 1, 9) / 10)
 
 
 MIXED = "(1 - alpha) × cross-entropy + alpha × T² · KL(p_t ‖ p_s)"
@@ -73,6 +80,7 @@ EXERCISE = Exercise(
     reference=mixed_loss,
     alternatives=(mixed_by_steps, mixed_by_targets),
     cases=mixed_cases,
+    drawn=drawn_mixed_case,
     hints=(
         "How does the gradient of the soft term depend on T?",
         "One 1/T comes from the chain rule, one because both distributions become flat.",

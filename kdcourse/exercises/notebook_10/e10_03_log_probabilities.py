@@ -7,6 +7,7 @@ from ..engine.core import Exercise, Misconception
 from .common import (
     GRADIENT_TOO,
     SOFT_LINES,
+    drawn_soft_case,
     soft_cases,
     soft_loss,
     soft_loss_by_definition,
@@ -46,6 +47,7 @@ EXERCISE = Exercise(
     reference=soft_loss,
     alternatives=(soft_loss_log_target, soft_loss_by_definition),
     cases=soft_cases,
+    drawn=drawn_soft_case,
     hints=(
         "No divergence is negative, so this is none. What does `kl_div` expect?",
         "Its first argument is the student, as log-probabilities; its second the teacher, as probabilities.",

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ..engine.core import Exercise, Misconception
 from .common import GRADIENT_TOO, soft_loss, softened
-from .e10_02_t_squared import MIXED, mixed_by_steps, mixed_by_targets, mixed_cases, mixed_loss
+from .e10_02_t_squared import MIXED, drawn_mixed_case, mixed_by_steps, mixed_by_targets, mixed_cases, mixed_loss
 
 
 def teacher_against_itself(s: Tensor, t: Tensor, labels: Tensor, *, temperature: float, alpha: float) -> Tensor:
@@ -44,6 +44,7 @@ EXERCISE = Exercise(
     reference=mixed_loss,
     alternatives=(mixed_by_steps, mixed_by_targets),
     cases=mixed_cases,
+    drawn=drawn_mixed_case,
     hints=(
         "Which arguments does the soft term depend on? Change one at a time and look.",
         "Read the two lines that soften logits, letter by letter.",

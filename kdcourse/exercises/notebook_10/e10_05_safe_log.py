@@ -36,6 +36,7 @@ def safe_cases() -> list[Case]:
         case(level, sure, temperature=2.0),
         case(sure, level, temperature=1.0),
         case(far, far.flip(1), temperature=1.0),
+        case(torch.cat([far, level, sure]), torch.cat([level, sure, sure.flip(1)]), temperature=3.0),
     ]
 
 

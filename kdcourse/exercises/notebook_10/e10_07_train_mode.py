@@ -1,13 +1,14 @@
 """10.07 a teacher that changes while it is watched."""
 
+from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ...losses import kd_loss
 from ..engine.core import Case, Exercise, Misconception, case, draw
-from ..notebook_03.e03_2_kd_loss import kd_loss
-from .common import attached_soft_loss, batches_seen, changed, descend, small_net, with_gradient
+from .common import attached_soft_loss, batches_seen, changed, descend, small_net, training_of
 
 
 def step_quietly(student: nn.Module, teacher: nn.Module, images: Tensor, *, temperature: float) -> nn.Module:
@@ -36,8 +37,7 @@ def step_detached(student: nn.Module, teacher: nn.Module, images: Tensor, *, tem
     kd_loss(student(images), targets, temperature=temperature).backward()
     with torch.no_grad():
         for parameter in student.parameters():
-            if parameter.grad is not None:
-                parameter.add_(parameter.grad, alpha=-0.1)
+            parameter.add_(parameter.grad, alpha=-0.1)  # type: ignore[arg-type]
     return student
 
 
@@ -74,16 +74,52 @@ def never_steps(student: nn.Module, teacher: nn.Module, images: Tensor, *, tempe
     return student
 
 
+def nothing_done(student: nn.Module, teacher: nn.Module, images: Tensor, *, temperature: float) -> nn.Module:
+    return student
+
+
+def away(student: nn.Module, teacher: nn.Module, images: Tensor, *, temperature: float) -> nn.Module:
+    with torch.no_grad():
+        targets = teacher.eval()(images)
+    descend(-attached_soft_loss(student(images), targets, temperature), student)
+    return student
+
+
+def statistics_put_back(student: nn.Module, teacher: nn.Module, images: Tensor, *, temperature: float) -> nn.Module:
+    kept = deepcopy(teacher.state_dict())
+    teacher_in_train_mode(student, teacher, images, temperature=temperature)
+    teacher.load_state_dict(kept)
+    return student
+
+
+def temperature_left_out(student: nn.Module, teacher: nn.Module, images: Tensor, *, temperature: float) -> nn.Module:
+    return step_quietly_as_is(student, teacher.eval(), images, temperature=1.0)
+
+
+def copy_stepped(student: nn.Module, teacher: nn.Module, images: Tensor, *, temperature: float) -> nn.Module:
+    return step_quietly_as_is(deepcopy(student), teacher.eval(), images, temperature=temperature)
+
+
 def whom_it_touched(result: Any, case: Case) -> Any:
-    """Which network was changed, and by what."""
-    student, teacher = case.arguments[:2]
-    return {
+    """Which network was changed, by what, and in which direction."""
+    student, teacher, images = case.arguments
+    with torch.no_grad():
+        look = deepcopy(teacher)
+        for parameter, value in zip(look.parameters(), teacher.start, strict=True):
+            parameter.copy_(value)
+        look[1].reset_running_stats()
+        targets = look.eval()(images)
+    temperature = case.keywords["temperature"]
+    report = training_of(
+        student, images, lambda logits: attached_soft_loss(logits, targets, temperature), list(student.diary)
+    )
+    return report | {
         "the student is returned": result.training is not None and result is student,
-        "student's parameters that changed": changed(student) > 0,
+        "student's parameters that changed": changed(student),
         "batches that the student's norm has seen": batches_seen(student),
-        "teacher's parameters that changed": changed(teacher),
-        "teacher's parameters with a gradient": with_gradient(teacher),
-        "batches that the teacher's norm has seen": batches_seen(teacher),
+        "the teacher's parameters changed": changed(teacher) > 0,
+        "gradients reached the teacher": bool(teacher.reached),
+        "the teacher's statistics moved": batches_seen(teacher) > 0,
     }
 
 
@@ -135,6 +171,33 @@ EXERCISE = Exercise(
             "no step",
             never_steps,
             "the teacher holds still, and so does the student: `optimizer.step()` is missing",
+        ),
+        Misconception(
+            "nothing done",
+            nothing_done,
+            "the student comes back as it was given: compute the loss, its gradient, and take the step",
+        ),
+        Misconception(
+            "away from the teacher",
+            away,
+            "the teacher is left alone, but the student steps away from it: the sign of the step or of the loss is "
+            "turned",
+        ),
+        Misconception(
+            "statistics put back afterwards",
+            statistics_put_back,
+            "the teacher is what it was, but its targets were computed in train mode: they depend on the other images "
+            "of the batch. Call `teacher.eval()` before it looks",
+        ),
+        Misconception(
+            "temperature left out",
+            temperature_left_out,
+            "the teacher is left alone, but the temperature has no effect: divide both networks' logits by it",
+        ),
+        Misconception(
+            "a copy takes the step",
+            copy_stepped,
+            "you train a copy of the student. The student that was given is to take the step, and to be returned",
         ),
     ),
     shows="`no_grad` holds a teacher's gradients, `eval` its statistics; it takes both.",

@@ -1,12 +1,15 @@
 """10.08 two that meet half-way."""
 
+from collections.abc import Callable
+from copy import deepcopy
+
 import torch
 from torch import Tensor, nn
 
+from ...losses import kd_loss
 from ..engine.core import Case, Exercise, Misconception, case, draw
-from ..notebook_03.e03_2_kd_loss import kd_loss
-from .common import attached_soft_loss, descend, small_net
-from .e10_07_train_mode import step_detached, step_frozen, step_quietly_as_is, whom_it_touched
+from .common import attached_soft_loss, small_net
+from .e10_07_train_mode import away, step_detached, step_frozen, step_quietly_as_is, whom_it_touched
 
 
 def train_student(
@@ -28,6 +31,7 @@ def train_student_anew_each_step(
     student: nn.Module, teacher: nn.Module, images: Tensor, *, temperature: float, steps: int
 ) -> nn.Module:
     for _ in range(steps):
+        student.zero_grad()
         step_frozen(student, teacher, images, temperature=temperature)
     return student
 
@@ -41,12 +45,32 @@ def train_student_by_hand(
     return student
 
 
+def _descended(
+    student: nn.Module, targets: Callable[[], Tensor], images: Tensor, steps: int, temperature: float, *held: nn.Module
+) -> nn.Module:
+    """The recipe of `case_8`, for an optimizer that holds the given networks."""
+    optimizer = torch.optim.AdamW([parameter for net in held for parameter in net.parameters()], lr=0.01)
+    for _ in range(steps):
+        loss = attached_soft_loss(student(images), targets(), temperature)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return student
+
+
 def both_in_the_optimizer(
     student: nn.Module, teacher: nn.Module, images: Tensor, *, temperature: float, steps: int
 ) -> nn.Module:
     teacher.eval()
-    for _ in range(steps):
-        descend(attached_soft_loss(student(images), teacher(images), temperature), student, teacher)
+    return _descended(student, lambda: teacher(images), images, steps, temperature, student, teacher)
+
+
+def teacher_put_back(
+    student: nn.Module, teacher: nn.Module, images: Tensor, *, temperature: float, steps: int
+) -> nn.Module:
+    kept = deepcopy(teacher.state_dict())
+    both_in_the_optimizer(student, teacher, images, temperature=temperature, steps=steps)
+    teacher.load_state_dict(kept)
     return student
 
 
@@ -54,27 +78,67 @@ def teacher_gets_gradients(
     student: nn.Module, teacher: nn.Module, images: Tensor, *, temperature: float, steps: int
 ) -> nn.Module:
     teacher.eval()
-    for _ in range(steps):
-        descend(attached_soft_loss(student(images), teacher(images), temperature), student)
-    return student
+    return _descended(student, lambda: teacher(images), images, steps, temperature, student)
 
 
 def teacher_alone_in_the_optimizer(
     student: nn.Module, teacher: nn.Module, images: Tensor, *, temperature: float, steps: int
 ) -> nn.Module:
     teacher.eval()
-    for _ in range(steps):
-        descend(attached_soft_loss(student(images), teacher(images), temperature), teacher)
-    return student
+    return _descended(student, lambda: teacher(images), images, steps, temperature, teacher)
 
 
 def teacher_in_train_mode_here(
     student: nn.Module, teacher: nn.Module, images: Tensor, *, temperature: float, steps: int
 ) -> nn.Module:
     teacher.train()
+    return _descended(student, lambda: teacher(images).detach(), images, steps, temperature, student)
+
+
+def one_step_for_all(
+    student: nn.Module, teacher: nn.Module, images: Tensor, *, temperature: float, steps: int
+) -> nn.Module:
+    return step_quietly_as_is(student, teacher.eval(), images, temperature=temperature)
+
+
+def one_step_more(
+    student: nn.Module, teacher: nn.Module, images: Tensor, *, temperature: float, steps: int
+) -> nn.Module:
+    return train_student(student, teacher, images, temperature=temperature, steps=steps + 1)
+
+
+def away_from_it(
+    student: nn.Module, teacher: nn.Module, images: Tensor, *, temperature: float, steps: int
+) -> nn.Module:
     for _ in range(steps):
-        step_quietly_as_is(student, teacher, images, temperature=temperature)
+        away(student, teacher, images, temperature=temperature)
     return student
+
+
+def gradients_pile_up(
+    student: nn.Module, teacher: nn.Module, images: Tensor, *, temperature: float, steps: int
+) -> nn.Module:
+    optimizer = torch.optim.AdamW(student.parameters(), lr=0.01)
+    with torch.no_grad():
+        targets = teacher.eval()(images)
+    for _ in range(steps):
+        attached_soft_loss(student(images), targets, temperature).backward()
+        optimizer.step()
+    return student
+
+
+def no_temperature(
+    student: nn.Module, teacher: nn.Module, images: Tensor, *, temperature: float, steps: int
+) -> nn.Module:
+    targets = teacher.eval()(images).detach()
+    return _descended(student, lambda: targets, images, steps, 1.0, student)
+
+
+def student_in_eval_mode(
+    student: nn.Module, teacher: nn.Module, images: Tensor, *, temperature: float, steps: int
+) -> nn.Module:
+    targets = teacher.eval()(images).detach()
+    return _descended(student.eval(), lambda: targets, images, steps, temperature, student)
 
 
 def training_cases() -> list[Case]:
@@ -111,6 +175,12 @@ EXERCISE = Exercise(
             "the student: the loss looks splendid, and the knowledge is going",
         ),
         Misconception(
+            "teacher put back afterwards",
+            teacher_put_back,
+            "the teacher is what it was, but only because you put it back: while it trained it moved, and the student "
+            "followed a teacher on its way to the student",
+        ),
+        Misconception(
             "teacher receives gradients",
             teacher_gets_gradients,
             "the optimizer is right now, but backward still runs through the teacher: twice the memory, and gradients "
@@ -125,6 +195,38 @@ EXERCISE = Exercise(
             "teacher back in train mode",
             teacher_in_train_mode_here,
             "no gradient reaches the teacher, but in train mode its batch norm moves with every batch",
+        ),
+        Misconception(
+            "one step for all",
+            one_step_for_all,
+            "the teacher holds still, but the student takes one step alone: `steps` has no effect",
+        ),
+        Misconception(
+            "one step too many",
+            one_step_more,
+            "the teacher holds still, but the student takes one step more than `steps`",
+        ),
+        Misconception(
+            "away from the teacher",
+            away_from_it,
+            "the teacher holds still, but every step of the student leads away from it: the sign of the step or of the "
+            "loss is turned",
+        ),
+        Misconception(
+            "gradients pile up",
+            gradients_pile_up,
+            "the teacher holds still, but the student's gradients pile up: `backward` adds to those of the steps "
+            "before. Call `optimizer.zero_grad()` in every step",
+        ),
+        Misconception(
+            "temperature left out",
+            no_temperature,
+            "the teacher holds still, but the temperature has no effect: divide both networks' logits by it",
+        ),
+        Misconception(
+            "student in eval mode",
+            student_in_eval_mode,
+            "the student is in eval mode while it trains: its batch norm must see its batches. Only the teacher rests",
         ),
     ),
     shows="a small distance proves nothing before you know which of the two has moved.",

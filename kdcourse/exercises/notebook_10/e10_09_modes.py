@@ -1,6 +1,7 @@
 """10.09 trained for one epoch, and five on the clock."""
 
 from copy import deepcopy
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..engine.core import Case, Exercise, Misconception, case, draw
-from .common import batches_seen, changed, label_step, small_net
+from .common import Seen, batches_seen, changed, label_step, small_net, training_of
 
 
 def epochs_with_validation(
@@ -80,9 +81,73 @@ def always_in_eval_mode(
     return student
 
 
-def what_the_norm_saw(result: Any, case: Case) -> Any:
-    """How many batches trained its batch norm, and whether it learned."""
-    return {"batches that the norm has seen": batches_seen(result), "it has learned": changed(result) > 0}
+def never_looks(
+    student: nn.Module, images: Tensor, labels: Tensor, validation_images: Tensor, *, epochs: int
+) -> nn.Module:
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+    for _ in range(epochs):
+        label_step(student, optimizer, images, labels)
+    return student
+
+
+def looks_once(
+    student: nn.Module, images: Tensor, labels: Tensor, validation_images: Tensor, *, epochs: int
+) -> nn.Module:
+    student = never_looks(student, images, labels, validation_images, epochs=epochs)
+    student.eval()(validation_images)
+    return student
+
+
+def modes_exchanged(
+    student: nn.Module, images: Tensor, labels: Tensor, validation_images: Tensor, *, epochs: int
+) -> nn.Module:
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+    for _ in range(epochs):
+        label_step(student.eval(), optimizer, images, labels)
+        student.train()(validation_images)
+    return student
+
+
+def gradients_pile_up(
+    student: nn.Module, images: Tensor, labels: Tensor, validation_images: Tensor, *, epochs: int
+) -> nn.Module:
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+    for _ in range(epochs):
+        F.cross_entropy(student.train()(images), labels).backward()
+        optimizer.step()
+        student.eval()(validation_images)
+    return student
+
+
+def an_epoch_more(
+    student: nn.Module, images: Tensor, labels: Tensor, validation_images: Tensor, *, epochs: int
+) -> nn.Module:
+    return epochs_with_validation(student, images, labels, validation_images, epochs=epochs + 1)
+
+
+def what_it_saw(result: Any, case: Case) -> Any:
+    """Which images passed it in which mode, in turn, and where its steps went."""
+    images, labels, validation = case.arguments[1:]
+    passes = [seen for seen in result.diary if torch.equal(seen.images, images)]
+    told = [name_of(seen, images, validation) for seen in result.diary]
+    report = training_of(result, images, lambda logits: F.cross_entropy(logits, labels), passes)
+    return report | {
+        "what passed it": [name for name, _ in merged(told)],
+        "batches that the norm has seen": batches_seen(result),
+        "parameters that changed": changed(result),
+    }
+
+
+def merged(told: list[str]) -> list[tuple[str, int]]:
+    """Without looks at the training images in eval mode, which do no harm; a look in several parts is one."""
+    some = [(name, number * name.startswith("training")) for number, name in enumerate(told)]
+    return [key for key, _ in groupby(one for one in some if one[0] != "training images in eval mode")]
+
+
+def name_of(seen: Seen, images: Tensor, validation: Tensor) -> str:
+    inside = all(bool((validation == image).all(dim=1).any()) for image in seen.images)
+    which = "training" if torch.equal(seen.images, images) else "validation" if inside else "other"
+    return f"{which} images in {'train' if seen.training else 'eval'} mode"
 
 
 def epochs_cases() -> list[Case]:
@@ -129,9 +194,36 @@ EXERCISE = Exercise(
             always_in_eval_mode,
             "the student never is in train mode, so its batch norm keeps the statistics it was born with",
         ),
+        Misconception(
+            "no look at validation",
+            never_looks,
+            "every epoch trains in train mode, but nobody looks at the validation images: that avoids the symptom. "
+            "Look after each epoch, in eval mode",
+        ),
+        Misconception(
+            "one look at the end",
+            looks_once,
+            "you look at the validation images once, after the last epoch. Look after each one",
+        ),
+        Misconception(
+            "the modes exchanged",
+            modes_exchanged,
+            "the modes are exchanged: it trains in eval mode and looks at validation in train mode",
+        ),
+        Misconception(
+            "gradients pile up",
+            gradients_pile_up,
+            "the modes are right, but the gradients pile up: `backward` adds to those of the epochs before. Call "
+            "`optimizer.zero_grad()` in every epoch",
+        ),
+        Misconception(
+            "an epoch too many",
+            an_epoch_more,
+            "the modes are right, but there is one epoch more than `epochs`",
+        ),
     ),
     shows="a mode is a state that outlives the line that set it: set it where you rely on it.",
     derivation="`eval()` sets `training = False` in every part until someone sets it back. Nothing does so by itself.",
-    observe=what_the_norm_saw,
+    observe=what_it_saw,
     may_change=True,
 )

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..engine.core import Case, Exercise, Misconception, case, draw
+from ..engine.core import Case, Exercise, Misconception, case, draw, integer
 
 Batches = list[tuple[Tensor, Tensor]]
 
@@ -40,11 +40,25 @@ def not_shuffled(images: Tensor, kept: Tensor, order: Tensor, batch_size: int) -
     return list(zip(images.split(batch_size), kept.split(batch_size), strict=True))
 
 
+def last_batch_dropped(images: Tensor, kept: Tensor, order: Tensor, batch_size: int) -> Batches:
+    return [batch for batch in paired_batches(images, kept, order, batch_size) if len(batch[0]) == batch_size]
+
+
+def targets_first(images: Tensor, kept: Tensor, order: Tensor, batch_size: int) -> Batches:
+    return paired_batches(kept, images, order, batch_size)
+
+
 def batches_cases() -> list[Case]:
     return [
         case(draw(5, 2, seed=72), draw(5, 3, seed=73), torch.tensor([3, 0, 4, 1, 2]), 2),
         case(draw(7, 2, seed=74), draw(7, 2, seed=75), torch.tensor([6, 2, 0, 5, 1, 3, 4]), 3),
     ]
+
+
+def drawn_batches(g: torch.Generator) -> Case:
+    count = integer(g, 3, 9)
+    order = torch.randperm(count, generator=g)
+    return case(draw(count, 2, seed=g), draw(count, 3, seed=g), order, integer(g, 1, count))
 
 
 EXERCISE = Exercise(
@@ -61,6 +75,7 @@ EXERCISE = Exercise(
     reference=paired_batches,
     alternatives=(paired_first, paired_by_counting),
     cases=batches_cases,
+    drawn=drawn_batches,
     hints=(
         "Take the first batch. Which row of `kept` belongs to its first image?",
         "The images were shuffled. Were the kept logits?",
@@ -88,6 +103,17 @@ EXERCISE = Exercise(
             not_shuffled,
             "the pairs are right, but the order is ignored: every epoch shows the same batches. That hides the "
             "symptom and costs the shuffling",
+        ),
+        Misconception(
+            "the last batch dropped",
+            last_batch_dropped,
+            "the pairs are right, but the last batch is missing where it is smaller than the others: its images belong "
+            "to the epoch as well",
+        ),
+        Misconception(
+            "targets before images",
+            targets_first,
+            "the pairs belong together, but the targets stand first: a batch is `(images, targets)`",
         ),
     ),
     shows="whatever is kept is looked up by image, never by place in the epoch.",

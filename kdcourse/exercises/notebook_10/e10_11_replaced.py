@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..engine.core import Case, Exercise, Misconception, case, draw
-from .common import changed, label_step, small_net
+from .common import batches_seen, changed, label_step, small_net, training_of
 
 
 def trained_copy(student: nn.Module, images: Tensor, labels: Tensor, *, steps: int) -> nn.Module:
@@ -24,7 +24,7 @@ def trained_copy(student: nn.Module, images: Tensor, labels: Tensor, *, steps: i
 
 def trained_copy_by_adam(student: nn.Module, images: Tensor, labels: Tensor, *, steps: int) -> nn.Module:
     mine = deepcopy(student)
-    optimizer = torch.optim.Adam(mine.parameters())
+    optimizer = torch.optim.Adam(mine.parameters(), lr=0.05)
     for _ in range(steps):
         label_step(mine, optimizer, images, labels)
     return mine
@@ -69,10 +69,29 @@ def last_layer_alone(student: nn.Module, images: Tensor, labels: Tensor, *, step
     return student
 
 
+def gradients_pile_up(student: nn.Module, images: Tensor, labels: Tensor, *, steps: int) -> nn.Module:
+    student = deepcopy(student)
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+    for _ in range(steps):
+        F.cross_entropy(student(images), labels).backward()
+        optimizer.step()
+    return student
+
+
+def one_step_for_all(student: nn.Module, images: Tensor, labels: Tensor, *, steps: int) -> nn.Module:
+    return trained_copy(student, images, labels, steps=1)
+
+
 def which_was_trained(result: Any, case: Case) -> Any:
-    """How many parameters of the result and of the given network changed."""
-    given = case.arguments[0]
-    return {"parameters of the result that changed": changed(result), "of the given student": changed(given)}
+    """What the steps did to the result, and to the given network."""
+    given, images, labels = case.arguments
+    report = training_of(result, images, lambda logits: F.cross_entropy(logits, labels), list(result.diary))
+    return report | {
+        "parameters of the result that changed": changed(result),
+        "batches that the result's norm has seen": batches_seen(result),
+        "parameters of the given student that changed": changed(given),
+        "batches that the given student's norm has seen": batches_seen(given),
+    }
 
 
 def copy_cases() -> list[Case]:
@@ -123,6 +142,17 @@ EXERCISE = Exercise(
             "the last layer alone",
             last_layer_alone,
             "the optimizer holds the last layer alone; the others stay random",
+        ),
+        Misconception(
+            "gradients pile up",
+            gradients_pile_up,
+            "the copy is trained, but its gradients pile up: `backward` adds to those of the steps before. Call "
+            "`optimizer.zero_grad()` in every step",
+        ),
+        Misconception(
+            "one step for all",
+            one_step_for_all,
+            "the copy is trained, but for one step alone: `steps` has no effect",
         ),
     ),
     shows="build the optimizer last: it holds tensors, and knows nothing of names.",

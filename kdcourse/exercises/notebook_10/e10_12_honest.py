@@ -2,7 +2,7 @@
 
 import torch
 
-from ..engine.core import Case, Exercise, Misconception, case
+from ..engine.core import Case, Exercise, Misconception, case, integer
 
 
 def reported(validation: list[float], test: list[float]) -> float:
@@ -43,6 +43,12 @@ def reported_cases() -> list[Case]:
     ]
 
 
+def drawn_report(g: torch.Generator) -> Case:
+    count = integer(g, 1, 8)
+    validation, test = [[integer(g, 10, 20) / 20 for _ in range(count)] for _ in range(2)]
+    return case(validation, test)
+
+
 EXERCISE = Exercise(
     id="10.12",
     title="skill where there is none",
@@ -54,6 +60,7 @@ EXERCISE = Exercise(
     reference=reported,
     alternatives=(reported_by_index, reported_by_tensor),
     cases=reported_cases,
+    drawn=drawn_report,
     hints=(
         "How many times was the test set looked at before one number was chosen?",
         "Choose the epoch without looking at `test`.",

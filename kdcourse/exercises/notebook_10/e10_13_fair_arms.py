@@ -7,9 +7,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...losses import kd_loss
 from ..engine.core import Case, Exercise, Misconception, case, draw
-from ..notebook_03.e03_2_kd_loss import kd_loss
-from .common import batches_seen, changed, small_net
+from .common import (
+    Loss,
+    attached_soft_loss,
+    batches_seen,
+    changed,
+    differing,
+    label_step,
+    parameters_now,
+    small_net,
+    train_mode_logits,
+    training_of,
+)
 
 Arms = tuple[nn.Module, nn.Module]
 
@@ -51,11 +62,8 @@ def two_arms_by_copies(
 def two_arms_in_turn(
     student: nn.Module, images: Tensor, labels: Tensor, teacher_logits: Tensor, *, epochs: int
 ) -> Arms:
-    start = deepcopy(student.state_dict())
     distilled = _arm(student, images, teacher_logits, epochs)
-    alone = deepcopy(student)
-    alone.load_state_dict(start)
-    return _arm(alone, images, labels, epochs), distilled
+    return _arm(student, images, labels, epochs), distilled
 
 
 def second_goes_on(student: nn.Module, images: Tensor, labels: Tensor, teacher_logits: Tensor, *, epochs: int) -> Arms:
@@ -82,18 +90,51 @@ def other_start(student: nn.Module, images: Tensor, labels: Tensor, teacher_logi
     return _arm(student, images, labels, epochs), _arm(other, images, teacher_logits, epochs)
 
 
+def arms_swapped(student: nn.Module, images: Tensor, labels: Tensor, teacher_logits: Tensor, *, epochs: int) -> Arms:
+    return _arm(student, images, teacher_logits, epochs), _arm(student, images, labels, epochs)
+
+
+def labels_for_both(student: nn.Module, images: Tensor, labels: Tensor, teacher_logits: Tensor, *, epochs: int) -> Arms:
+    return _arm(student, images, labels, epochs), _arm(student, images, labels, epochs)
+
+
+def given_student_trained(
+    student: nn.Module, images: Tensor, labels: Tensor, teacher_logits: Tensor, *, epochs: int
+) -> Arms:
+    distilled = _arm(student, images, teacher_logits, epochs)
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+    for _ in range(epochs):
+        label_step(student, optimizer, images, labels)
+    return student, distilled
+
+
 def what_each_arm_got(result: Any, case: Case) -> Any:
-    """How long each arm trained, and from where."""
+    """How long each arm trained, from where, and towards what."""
     alone, distilled = result
-    given, epochs = case.arguments[0], case.keywords["epochs"]
+    given, images, labels, teacher_logits = case.arguments
+    targets = train_mode_logits(alone, images), train_mode_logits(distilled, images)
+    to_labels = [float(F.cross_entropy(logits, labels)) for logits in targets]
+    to_teacher = [float(attached_soft_loss(logits, teacher_logits, 2.0)) for logits in targets]
     return {
         "two networks": alone is not distilled,
         "epochs of the student alone": batches_seen(alone),
         "epochs of the distilled student": batches_seen(distilled),
-        "epochs asked for": epochs,
+        "epochs asked for": case.keywords["epochs"],
         "the same start": all(map(torch.equal, given.start, distilled.start)),
-        "the given student is as it was": changed(given) == 0,
+        "the given student is as it was": changed(given) == 0 and batches_seen(given) == 0,
+        "the student alone is the nearer to the labels": to_labels[0] < to_labels[1],
+        "the distilled student is the nearer to the teacher": to_teacher[1] < to_teacher[0],
+        "every epoch of the student alone follows the labels": follows(
+            alone, images, lambda logits: F.cross_entropy(logits, labels)
+        ),
     }
+
+
+def follows(net: Any, images: Tensor, loss: Loss) -> bool:
+    """Whether each epoch changed every parameter, and the first and the last went by this loss."""
+    passes = [seen for seen in net.diary if not differing(parameters_now(seen.net), parameters_now(net))]
+    steps, *cosines = training_of(net, images, loss, passes).values()
+    return not passes or 0 not in steps and min(cosines) > 1 - 1e-6
 
 
 def arms_cases() -> list[Case]:
@@ -145,6 +186,21 @@ EXERCISE = Exercise(
             "another start",
             other_start,
             "the arms begin with different weights. The difference then holds the luck of the start",
+        ),
+        Misconception(
+            "the arms swapped",
+            arms_swapped,
+            "both arms are trained as they should be, but they come back in the wrong order: `(alone, distilled)`",
+        ),
+        Misconception(
+            "labels for both",
+            labels_for_both,
+            "both arms are trained on the labels; nobody is distilled",
+        ),
+        Misconception(
+            "the given student trained",
+            given_student_trained,
+            "one arm is the given student itself: train a copy in each arm, whoever called still needs it as it was",
         ),
     ),
     shows="only what differs between two arms can explain what differs in their results.",

@@ -1,12 +1,14 @@
 """10.14 a prophet of lots."""
 
 from copy import deepcopy
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..engine.core import Case, Exercise, Misconception, case, draw
+from .common import changed, label_step, parameters_now
 
 
 def _trained(student: nn.Module, images: Tensor, labels: Tensor, steps: int) -> nn.Module:
@@ -59,12 +61,25 @@ def parts_swapped(student: nn.Module, images: Tensor, labels: Tensor, *, held_ou
     return _share_right(student, images[:-held_out], labels[:-held_out])
 
 
+def given_student_trained(student: nn.Module, images: Tensor, labels: Tensor, *, held_out: int, steps: int) -> float:
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.5)
+    for _ in range(steps):
+        label_step(student, optimizer, images[:-held_out], labels[:-held_out])
+    return _share_right(student, images[-held_out:], labels[-held_out:])
+
+
+def score_and_student(result: Any, case: Case) -> Any:
+    """The accuracy, and whether the given student was left alone."""
+    return {"the accuracy": result, "parameters of the given student that changed": changed(case.arguments[0])}
+
+
 def score_cases() -> list[Case]:
     def one(number: int, count: int, held_out: int, steps: int) -> Case:
         net = nn.Sequential(nn.Linear(6, 24), nn.ReLU(), nn.Linear(24, 3)).double()
         with torch.no_grad():
             for place, parameter in enumerate(net.parameters()):
                 parameter.copy_(draw(*parameter.shape, seed=100 * number + place, spread=0.7))
+        net.start = parameters_now(net)  # type: ignore[assignment]
         labels = draw(count, 3, seed=number + 50).argmax(dim=1)
         return case(net, draw(count, 6, seed=number, spread=1.0), labels, held_out=held_out, steps=steps)
 
@@ -112,10 +127,17 @@ EXERCISE = Exercise(
             parts_swapped,
             "the two parts are swapped: you train on the held-out images and measure on the others",
         ),
+        Misconception(
+            "the given student trained",
+            given_student_trained,
+            "the accuracy is right, but you train the given student itself: whoever called still needs it as it was. "
+            "Train a copy",
+        ),
     ),
     shows="knowing by heart is no knowledge: only images that training has not seen can tell.",
     derivation=(
         "Lots have no rule that could be learned, so on new images the expected accuracy is one in C. What the "
         "training images show beyond that is memory."
     ),
+    observe=score_and_student,
 )
