@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..engine.core import Case, Exercise, Misconception, case, draw
+from ..engine.core import Case, Exercise, Misconception, case, draw, integer
 
 
 def placebo(teacher_logits: Tensor, labels: Tensor) -> Tensor:
@@ -57,12 +57,74 @@ def nothing_moved(teacher_logits: Tensor, labels: Tensor) -> Tensor:
     return teacher_logits.clone()
 
 
+def _rows(labels: Tensor) -> list[Tensor]:
+    return [(labels == label).nonzero().flatten() for label in labels.unique()]
+
+
+def first_of_the_class(teacher_logits: Tensor, labels: Tensor) -> Tensor:
+    return torch.stack([teacher_logits[labels == label][0] for label in labels])
+
+
+def last_one_kept(teacher_logits: Tensor, labels: Tensor) -> Tensor:
+    given = teacher_logits.clone()
+    for rows in _rows(labels):
+        given[rows[:-1]] = teacher_logits[rows[1:]]
+    return given
+
+
+def sorted_by_class(teacher_logits: Tensor, labels: Tensor) -> Tensor:
+    return torch.cat([teacher_logits[rows.roll(-1)] for rows in _rows(labels)])
+
+
+def numbers_rolled(teacher_logits: Tensor, labels: Tensor) -> Tensor:
+    given = teacher_logits.clone()
+    for rows in _rows(labels):
+        given[rows] = teacher_logits[rows].roll(-1)
+    return given
+
+
+def order_reversed(teacher_logits: Tensor, labels: Tensor) -> Tensor:
+    given = teacher_logits.clone()
+    for rows in _rows(labels):
+        given[rows] = teacher_logits[rows.flip(0)]
+    return given
+
+
+def row_numbers(teacher_logits: Tensor, labels: Tensor) -> Tensor:
+    given = torch.arange(len(labels))
+    for rows in _rows(labels):
+        given[rows] = rows.roll(-1)
+    return given
+
+
+def read_after_written(teacher_logits: Tensor, labels: Tensor) -> Tensor:
+    given = teacher_logits.clone()
+    for rows in _rows(labels):
+        for row, following in zip(rows.tolist(), rows.roll(-1).tolist(), strict=True):
+            given[row] = given[following]
+    return given
+
+
+def shuffled_in_the_class(teacher_logits: Tensor, labels: Tensor) -> Tensor:
+    given = teacher_logits.clone()
+    for rows in _rows(labels):
+        given[rows] = teacher_logits[rows[torch.randperm(len(rows))]]
+    return given
+
+
 def placebo_cases() -> list[Case]:
     labels = torch.tensor([0, 1, 0, 2, 1, 0, 2, 2, 1])
     return [
-        case(draw(4, 2, seed=24), torch.tensor([0, 0, 1, 0])),
+        case(draw(4, 2, seed=24), torch.tensor([0, 0, 1, 0])),  # a row alone in its class keeps its logits
         case(draw(9, 3, seed=25), labels),
+        case(draw(5, 4, seed=26).float(), torch.tensor([3, 1, 3, 3, 1])),
+        case(draw(60, 2, seed=27), torch.arange(60) * 7 % 5 % 3),  # a sort of few rows is stable by chance
     ]
+
+
+def drawn_placebo(g: torch.Generator) -> Case:
+    count, classes = integer(g, 3, 12), integer(g, 2, 5)
+    return case(draw(count, classes, seed=g), torch.randint(classes, (count,), generator=g))
 
 
 EXERCISE = Exercise(
@@ -81,6 +143,7 @@ EXERCISE = Exercise(
     reference=placebo,
     alternatives=(placebo_by_sorting, placebo_by_looking_ahead),
     cases=placebo_cases,
+    drawn=drawn_placebo,
     hints=(
         "What must stay the same, so that only the tie between image and target is cut?",
         "For one label: `rows = (labels == label).nonzero().flatten()`. `rows.roll(-1)` are the next ones.",
@@ -121,6 +184,53 @@ EXERCISE = Exercise(
             other_way_round,
             "each row gets the logits of the row *before* it with its label. That is a placebo too, but the next one "
             "was asked for: `roll(-1)`",
+        ),
+        Misconception(
+            "the first of the class for all",
+            first_of_the_class,
+            "every image gets the logits of the first image with its label, and that one its own. Go on to the *next*"
+            " row",
+        ),
+        Misconception(
+            "the last one kept",
+            last_one_kept,
+            "the last row of each label keeps its own logits. It gets those of the first: the rows trade in a circle,"
+            " which `roll(-1)` does",
+        ),
+        Misconception(
+            "sorted by class",
+            sorted_by_class,
+            "your rows come label by label, so most no longer stand where their image stands. Write each back at its "
+            "row: `given[rows] = ...`",
+        ),
+        Misconception(
+            "numbers rolled, not rows",
+            numbers_rolled,
+            "`roll(-1)` on a matrix without `dims` moves single numbers across rows, so rows are torn apart. Roll the"
+            " row numbers, or say `dims=0`",
+        ),
+        Misconception(
+            "order reversed",
+            order_reversed,
+            "you reverse the rows of each label. In the middle of an odd number a row then keeps its own logits: "
+            "`roll(-1)`",
+        ),
+        Misconception(
+            "row numbers for logits",
+            row_numbers,
+            "you return the numbers of the rows. The logits at those rows were asked for: `teacher_logits[...]`",
+        ),
+        Misconception(
+            "read after it was written",
+            read_after_written,
+            "you read from the tensor that you are writing to, so the last row gets what the first has become. Read "
+            "from `teacher_logits`",
+        ),
+        Misconception(
+            "shuffled within the class",
+            shuffled_in_the_class,
+            "you shuffle within each label. Some rows keep their own logits by chance, and each run has another "
+            "placebo; the next row was asked for",
         ),
     ),
     shows="a placebo keeps everything but the one thing in question, here the tie between image and soft target.",
