@@ -92,7 +92,7 @@ def training_of(net: Any, images: Tensor, loss: Loss, passes: list[Seen]) -> dic
     """What a network's steps did, whatever the optimizer: where the first one went, and what the last one used."""
     points = [seen.parameters for seen in passes if seen.training] + [parameters_now(net)]
     report = {
-        "parameters that each step changed": [differing(*pair) for pair in pairwise(points)],
+        "parameters that each step changed": ", ".join(str(differing(*pair)) for pair in pairwise(points)),
         "fraction of the first step that goes downhill": 0.0,
         "cosine between the gradient that is left and the last batch's": 0.0,
     }

@@ -33,6 +33,18 @@ def mended_but_no_t_squared(s: Tensor, t: Tensor, *, temperature: float) -> Tens
     return soft_loss(s, t, temperature=temperature) / temperature**2
 
 
+def softmax_over_the_batch(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
+    return soft_loss(s.T, t.T, temperature=temperature) * s.shape[1] / len(s)
+
+
+def t_squared_twice(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
+    return soft_loss(s, t, temperature=temperature) * temperature**2
+
+
+def arguments_swapped(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
+    return soft_loss(t, s, temperature=temperature)
+
+
 EXERCISE = Exercise(
     id="10.01",
     title="a loss that pales with every class",
@@ -72,6 +84,21 @@ EXERCISE = Exercise(
             "T² lost on the way",
             mended_but_no_t_squared,
             "the reduction is mended, but T² has gone. It belonged there",
+        ),
+        Misconception(
+            "softmax over the batch",
+            softmax_over_the_batch,
+            "the reduction is right now, but the softmax is taken over the batch. Take it over the classes, `dim=1`",
+        ),
+        Misconception(
+            "T squared twice",
+            t_squared_twice,
+            "the reduction is right now, but T² stands in it twice",
+        ),
+        Misconception(
+            "arguments swapped",
+            arguments_swapped,
+            "the reduction is right now, but student and teacher are swapped: this is KL(p_s ‖ p_t)",
         ),
     ),
     shows="a divergence is a sum over classes and a mean over examples.",

@@ -48,6 +48,19 @@ def labels_softened_too(s: Tensor, t: Tensor, labels: Tensor, *, temperature: fl
     return (1 - alpha) * hard + alpha * soft_loss(s, t, temperature=temperature)
 
 
+def alpha_on_the_labels(s: Tensor, t: Tensor, labels: Tensor, *, temperature: float, alpha: float) -> Tensor:
+    return mixed_loss(s, t, labels, temperature=temperature, alpha=1 - alpha)
+
+
+def divided_by_t_squared(s: Tensor, t: Tensor, labels: Tensor, *, temperature: float, alpha: float) -> Tensor:
+    soft = soft_loss(s, t, temperature=temperature) / temperature**4
+    return (1 - alpha) * F.cross_entropy(s, labels) + alpha * soft
+
+
+def sum_for_mixture(s: Tensor, t: Tensor, labels: Tensor, *, temperature: float, alpha: float) -> Tensor:
+    return F.cross_entropy(s, labels) + alpha * soft_loss(s, t, temperature=temperature)
+
+
 def mixed_cases() -> list[Case]:
     small, batch = small_pairs()
     labels = torch.tensor([2, 0]), torch.tensor([3, 1, 1, 0])
@@ -107,6 +120,21 @@ EXERCISE = Exercise(
             labels_softened_too,
             "you divide by the temperature in the label term too. Its gradient then shrinks with T. A label is hard: "
             "it sees the logits at T = 1",
+        ),
+        Misconception(
+            "alpha on the labels",
+            alpha_on_the_labels,
+            "T² is there, but alpha weights the labels: it is the weight of the teacher",
+        ),
+        Misconception(
+            "divided by T squared",
+            divided_by_t_squared,
+            "you divide by T². The soft gradient is too small already: multiply",
+        ),
+        Misconception(
+            "labels at full weight",
+            sum_for_mixture,
+            "T² is there, but the cross-entropy stands at full weight: it gets 1 - alpha",
         ),
     ),
     shows="with T² the balance of teacher and labels is alpha's alone, whatever the temperature.",

@@ -4,6 +4,7 @@ from copy import deepcopy
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...losses import kd_loss
@@ -100,6 +101,32 @@ def copy_stepped(student: nn.Module, teacher: nn.Module, images: Tensor, *, temp
     return step_quietly_as_is(deepcopy(student), teacher.eval(), images, temperature=temperature)
 
 
+def class_of_the_teacher(student: nn.Module, teacher: nn.Module, images: Tensor, *, temperature: float) -> nn.Module:
+    with torch.no_grad():
+        named = teacher.eval()(images).argmax(dim=1)
+    descend(F.cross_entropy(student(images), named), student)
+    return student
+
+
+def reversed_divergence(student: nn.Module, teacher: nn.Module, images: Tensor, *, temperature: float) -> nn.Module:
+    with torch.no_grad():
+        targets = teacher.eval()(images)
+    descend(attached_soft_loss(targets, student(images), temperature), student)
+    return student
+
+
+def softmax_over_the_batch(student: nn.Module, teacher: nn.Module, images: Tensor, *, temperature: float) -> nn.Module:
+    with torch.no_grad():
+        targets = teacher.eval()(images)
+    descend(attached_soft_loss(student(images).T, targets.T, temperature), student)
+    return student
+
+
+def teacher_returned(student: nn.Module, teacher: nn.Module, images: Tensor, *, temperature: float) -> nn.Module:
+    step_quietly(student, teacher, images, temperature=temperature)
+    return teacher
+
+
 def whom_it_touched(result: Any, case: Case) -> Any:
     """Which network was changed, by what, and in which direction."""
     student, teacher, images = case.arguments
@@ -193,6 +220,28 @@ EXERCISE = Exercise(
             "temperature left out",
             temperature_left_out,
             "the teacher is left alone, but the temperature has no effect: divide both networks' logits by it",
+        ),
+        Misconception(
+            "the class that the teacher names",
+            class_of_the_teacher,
+            "the teacher is left alone, but the student learns only which class it puts first. Its softened "
+            "probabilities are the target",
+        ),
+        Misconception(
+            "the divergence reversed",
+            reversed_divergence,
+            "the teacher is left alone, but the divergence is that of the teacher from the student: the two are "
+            "swapped in the loss",
+        ),
+        Misconception(
+            "softmax over the batch",
+            softmax_over_the_batch,
+            "the teacher is left alone, but the softmax is taken over the batch. Take it over the classes, `dim=1`",
+        ),
+        Misconception(
+            "the teacher returned",
+            teacher_returned,
+            "the step is right, but you return the teacher: return the student",
         ),
         Misconception(
             "a copy takes the step",

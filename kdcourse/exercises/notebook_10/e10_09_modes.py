@@ -125,6 +125,16 @@ def an_epoch_more(
     return epochs_with_validation(student, images, labels, validation_images, epochs=epochs + 1)
 
 
+def looks_before(
+    student: nn.Module, images: Tensor, labels: Tensor, validation_images: Tensor, *, epochs: int
+) -> nn.Module:
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+    for _ in range(epochs):
+        student.eval()(validation_images)
+        label_step(student.train(), optimizer, images, labels)
+    return student
+
+
 def what_it_saw(result: Any, case: Case) -> Any:
     """Which images passed it in which mode, in turn, and where its steps went."""
     images, labels, validation = case.arguments[1:]
@@ -132,7 +142,7 @@ def what_it_saw(result: Any, case: Case) -> Any:
     told = [name_of(seen, images, validation) for seen in result.diary]
     report = training_of(result, images, lambda logits: F.cross_entropy(logits, labels), passes)
     return report | {
-        "what passed it": [name for name, _ in merged(told)],
+        "what passed it": "; ".join(name for name, _ in merged(told)),
         "batches that the norm has seen": batches_seen(result),
         "parameters that changed": changed(result),
     }
@@ -215,6 +225,11 @@ EXERCISE = Exercise(
             gradients_pile_up,
             "the modes are right, but the gradients pile up: `backward` adds to those of the epochs before. Call "
             "`optimizer.zero_grad()` in every epoch",
+        ),
+        Misconception(
+            "a look before each epoch",
+            looks_before,
+            "the modes are right, but you look at validation before each epoch: the last epoch is never looked at",
         ),
         Misconception(
             "an epoch too many",

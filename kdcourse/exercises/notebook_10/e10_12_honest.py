@@ -43,6 +43,14 @@ def reported_cases() -> list[Case]:
     ]
 
 
+def last_of_equals(validation: list[float], test: list[float]) -> float:
+    return test[len(validation) - 1 - validation[::-1].index(max(validation))]
+
+
+def epoch_for_accuracy(validation: list[float], test: list[float]) -> float:
+    return validation.index(max(validation))
+
+
 def drawn_report(g: torch.Generator) -> Case:
     count = integer(g, 1, 8)
     validation, test = [[integer(g, 10, 20) / 20 for _ in range(count)] for _ in range(2)]
@@ -87,6 +95,16 @@ EXERCISE = Exercise(
             "test helps to choose",
             chosen_on_the_sum,
             "the test set still has a say in the choice. It may have none",
+        ),
+        Misconception(
+            "the last of equals",
+            last_of_equals,
+            "the choice is honest, but of equal epochs you take the last: take the earliest",
+        ),
+        Misconception(
+            "the epoch for its accuracy",
+            epoch_for_accuracy,
+            "the epoch is right, but you return its number: return its test accuracy",
         ),
     ),
     shows="what chooses may not be what reports.",
