@@ -4,9 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..engine.core import SHAPES, Case, Exercise, Misconception, case, draw, refusal
+from ..engine.core import SHAPES, Case, Exercise, Misconception, case, draw, integer, refusal
 from ..notebook_03.common import REFUSES_SHAPES, pairs
 from ..notebook_03.e03_2_kd_loss import kd_loss
+from .wrong_04_2 import MORE
 
 
 def distillation_loss(
@@ -91,16 +92,26 @@ def full_label_weight(s: Tensor, t: Tensor, labels: Tensor, *, temperature: floa
 def mix_cases() -> list[Case]:
     first, second, _ = pairs()
     labels = torch.tensor([2, 0]), torch.tensor([4, 1, 1, 0])
-    bad = refusal(
-        SHAPES.format("(2, 3)", "(1, 3)"), draw(2, 3, seed=20), draw(1, 3, seed=21), labels[0],
-        temperature=2.0, alpha=0.5,
-    )  # fmt: skip
+    others = [draw(1, 3, seed=21), draw(2, 1, seed=22), draw(3, seed=23)]
     return [
         case(*first, labels[0], temperature=2.0, alpha=0.7),
         case(*second, labels[1], temperature=4.0, alpha=0.9),
         case(*second, labels[1], temperature=3.0, alpha=0.2),
-        bad,
-    ]
+        *(
+            refusal(
+                SHAPES.format("(2, 3)", tuple(other.shape)), draw(2, 3, seed=20), other, labels[0],
+                temperature=2.0, alpha=0.5,
+            )
+            for other in others
+        ),
+    ]  # fmt: skip
+
+
+def drawn_mix(g: torch.Generator) -> Case:
+    count, classes = integer(g, 2, 6), integer(g, 2, 7)
+    s, t = (draw(count, classes, seed=g, spread=2.0) for _ in range(2))
+    labels = torch.randint(classes, (count,), generator=g)
+    return case(s, t, labels, temperature=integer(g, 5, 45) / 8.5, alpha=integer(g, 1, 9) / 9.5)
 
 
 _MIX = "kdcourse.losses.distillation_loss"
@@ -121,6 +132,7 @@ EXERCISE = Exercise(
     reference=distillation_loss,
     alternatives=(mix_by_parts, mix_by_examples),
     cases=mix_cases,
+    drawn=drawn_mix,
     hints=(
         "Two questions of each term: which logits does it see, and at which temperature?",
         "The label term sees the student at temperature 1. The T² belongs to the teacher's term alone.",
@@ -202,6 +214,7 @@ EXERCISE = Exercise(
             "up",
             _MIX,
         ),
+        *MORE,
     ),
     shows="the label term sees the student at temperature 1, the soft term carries T², and the weights sum to 1.",
     derivation=(
