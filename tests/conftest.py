@@ -34,9 +34,9 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.line("exercise  made  rejected  equivalent  to be hardened")
     for id, made, equivalent, soft in rows:
         terminalreporter.line(f"{id:<8} {made:>5} {made - equivalent - soft:>9} {equivalent:>11} {soft:>15}")
-    cells = [report for report in reports if getattr(report, "when", "") == "call" and "test_matrix" in report.nodeid]
-    found = Counter(dict(report.user_properties).get("matrix", "failed") for report in cells)
-    if cells:
+    calls = [report for report in reports if getattr(report, "when", "") == "call" and "test_matrix" in report.nodeid]
+    found = Counter("failed" if report.failed else dict(report.user_properties).get("matrix") for report in calls)
+    if calls:
         terminalreporter.section("helpers on kinds of network, and helper after helper")
         outcomes = "right", "warned", "refused", "failed"
         terminalreporter.line("   ".join(f"{found[outcome]} {outcome}" for outcome in outcomes))

@@ -18,7 +18,7 @@ def test_an_unknown_mistake_gets_the_smallest_case_with_expected_and_got():
     verdict = judge(exercise, altered(exercise, lambda value: 7 * value))
     assert verdict.kind == "value"
     assert "for student_logits = [[1, 0, 2], [0, 1, -1]]" in verdict.text
-    assert "for temperature = 2" in verdict.text
+    assert "for temperature = 1.5" in verdict.text
     assert re.search(r"expected  [\d.]{1,6} \(float64\)\n  got       [\d.]{1,6} \(float64\)", verdict.text)
 
 

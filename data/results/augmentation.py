@@ -15,11 +15,11 @@ from kdcourse.training import constant, evaluate, fit
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import store  # noqa: E402 (lies beside this file)
-from teacher import RECIPE  # noqa: E402
+import teacher  # noqa: E402
 
 RESULTS = Path(__file__).resolve().with_suffix(".json")
 SEEDS = range(5)
-WARM_UP = {"warm-up": "from a tenth of the rate"}
+RECIPE: dict[str, Any] = teacher.RECIPE | {"warm-up": "from a tenth of the rate"}
 ARMS: dict[str, dict[str, Any]] = {
     "plain": {},
     "augmented": {"augment": random_affine(**RECIPE["augmentation"])},
@@ -36,7 +36,7 @@ def measure(arm: str, seed: int) -> dict[str, Any]:
 
 def main() -> None:
     for seed, arm in tqdm([(seed, arm) for seed in SEEDS for arm in ARMS], desc="augmentation"):
-        store.resume(RESULTS, {"arm": arm, "seed": seed}, lambda: measure(arm, seed), recipe=RECIPE | WARM_UP)  # noqa: B023
+        store.resume(RESULTS, {"arm": arm, "seed": seed}, lambda: measure(arm, seed), recipe=RECIPE)  # noqa: B023
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ def temperature_for(logits: Tensor, wanted: float) -> float:
 
 def temperature_by_newton(logits: Tensor, wanted: float) -> float:
     T = 0.3
-    while abs(gap := wanted - entropy(logits, temperature=T).mean().item()) > 1e-12:
+    for _ in range(60):  # bounded, so that a slow search is a wrong value and not a matter of time
+        gap = wanted - entropy(logits, temperature=T).mean().item()
         step = gap / entropy_slope(logits, T).mean().item()
         T = min(max(T + step, T / 2), 2 * T)
     return T
