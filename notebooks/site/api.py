@@ -67,8 +67,15 @@ def module_page(name: str) -> str:
         for member in mine:
             kind = "autoclass" if inspect.isclass(members[member]) else "autofunction"
             lines += [f".. {kind}:: {module.__name__}.{member}", ""]
-            lines[-1:] = ["   :members:", ""] if kind == "autoclass" else [""]
+            options = ["   :members:"] if kind == "autoclass" else []
+            options += [] if _first_room(members[member]) == name else ["   :no-index:"]
+            lines[-1:] = [*options, ""]
     return "\n".join(lines)
+
+
+def _first_room(value: Any) -> str:
+    """The first module that offers it: what two rooms take from the cellar is indexed once."""
+    return next(name for name in MODULES if value in public(importlib.import_module(f"kdcourse.{name}")).values())
 
 
 def index_page() -> str:
