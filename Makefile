@@ -39,7 +39,7 @@ check: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 notebooks: $(READY)
-	$(ONE_THREAD) $(BIN)/python notebooks/execute.py $(NOTEBOOKS)
+	$(ONE_THREAD) $(BIN)/python .ci/execute.py $(NOTEBOOKS)
 
 JOBS := $(or $(JOB),$(patsubst data/results/%.py,%,$(filter-out %/store.py,$(wildcard data/results/*.py))))
 results: $(READY)
@@ -56,7 +56,7 @@ $(VENV)/.classroom: $(READY)
 	@touch $@
 
 release: $(VENV)/.classroom
-	@$(BIN)/python notebooks/release.py $(or $(TO),build/class)
+	@$(BIN)/python .ci/release.py $(or $(TO),build/class)
 
 classroom: $(VENV)/.classroom
 	$(PYTEST) tests/test_classroom.py
@@ -74,15 +74,15 @@ $(VENV)/.site: $(READY)
 	@touch $@
 
 # MathJax for the pages and axe for their tests, exactly as locked
-build/site-npm/.ready: notebooks/site/package.json notebooks/site/package-lock.json
+build/site-npm/.ready: .ci/site/package.json .ci/site/package-lock.json
 	@command -v npm >/dev/null || { echo "kdcourse: the site needs npm, which brings MathJax (Debian, Ubuntu: apt install npm)." >&2; exit 1; }
 	@mkdir -p $(@D) && cp $^ $(@D) && cd $(@D) && npm ci --silent --no-audit --no-fund
 	@touch $@
 
 # the pages are the stored outputs: no notebook is run
 site: $(VENV)/.site build/site-npm/.ready
-	@rm -rf build/site && $(ONE_THREAD) $(BIN)/python notebooks/site/stage.py
-	@$(ONE_THREAD) $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env -c notebooks/site \
+	@rm -rf build/site && $(ONE_THREAD) $(BIN)/python .ci/site/stage.py
+	@$(ONE_THREAD) $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env -c .ci/site \
 	  -d build/site-doctrees build/site-source build/site
 	@echo "build/site/index.html is the start page"
 

@@ -5,9 +5,16 @@ from collections import Counter
 
 import nbformat
 import pytest
+import torch
 from test_notebooks import NOTEBOOKS, code_cells, compared
 
 import kdcourse  # noqa: F401 (before any onnxruntime, whose telemetry it switches off)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """The same random numbers whichever tests a worker has run before."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture

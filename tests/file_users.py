@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "data" / "results"), str(ROOT / "notebooks")]
+sys.path[:0] = [str(ROOT / "data" / "results"), str(ROOT / ".ci")]
 import execute  # noqa: E402 (scripts, no package)
 import store  # noqa: E402
 

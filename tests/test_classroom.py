@@ -18,8 +18,8 @@ if importlib.util.find_spec("nbgrader") is None:
     pytest.skip("nbgrader is not installed: make classroom installs and tests it", allow_module_level=True)
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "notebooks"))
-import release  # noqa: E402 (lies beside the notebooks)
+sys.path.insert(0, str(ROOT / ".ci"))
+import release  # noqa: E402 (scripts, no package)
 
 NOTEBOOK = ROOT / "notebooks" / "03_kl_derivation.ipynb"
 ASSIGNMENT = NOTEBOOK.stem

@@ -16,7 +16,7 @@ import torch
 
 import kdcourse
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "notebooks" / "site"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / ".ci" / "site"))
 import api  # noqa: E402 (a script, no package)
 
 matplotlib.use("Agg")

@@ -9,10 +9,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from kdcourse._base.notebooks import read
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "notebooks"))
-from execute import normalise  # noqa: E402 (lies beside the notebooks)
-from reading import read  # noqa: E402
+sys.path.insert(0, str(ROOT / ".ci"))
+from execute import normalise  # noqa: E402 (scripts, no package)
 from release import source_version  # noqa: E402
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))

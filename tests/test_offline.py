@@ -105,7 +105,7 @@ def test_a_notebook_that_exports_asks_nobody(tmp_path):
     notebook, place = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, EXPORTING))), tmp_path / "run"
     place.mkdir()
     nbformat.write(notebook, place / "exporting.ipynb")
-    seen = python(tmp_path, ROOT / "notebooks" / "execute.py", place / "exporting.ipynb")
+    seen = python(tmp_path, ROOT / ".ci" / "execute.py", place / "exporting.ipynb")
     printed = [output.text for cell in nbformat.read(place / "exporting.ipynb", 4).cells for output in cell.outputs
                if "text" in output]  # fmt: skip
     assert {"(64, 10)\n", "fetched: []\n"} <= set(printed)

@@ -21,7 +21,7 @@ import nbformat
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "tests"))
-sys.path.insert(0, str(ROOT / "notebooks" / "site"))
+sys.path.insert(0, str(ROOT / ".ci" / "site"))
 import fence
 from api import MODULES
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.browser
 SITE = ROOT / "build" / "site"
 AXE = ROOT / "build" / "site-npm" / "node_modules" / "axe-core" / "axe.min.js"
 NOTEBOOKS = {f"notebooks/{path.stem}.html": path for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))}
-READ = ["index.html", *NOTEBOOKS, "glossary.html", "bibliography.html", "notebooks/TEACHING.html", "data/README.html",
+READ = ["index.html", *NOTEBOOKS, "glossary.html", "bibliography.html", "TEACHING.html", "data/README.html",
         "api/index.html", *(f"api/{name}.html" for name in MODULES)]  # fmt: skip
 ASKED = ["search.html?q=temperature", "genindex.html"]
 PATIENCE = 120_000  # milliseconds; on a busy machine a long notebook takes half a minute to draw
@@ -249,7 +249,7 @@ def test_one_page_after_the_other(browser, address):
 def found(browser, address, words):
     """Paths of the pages that the search finds, best first, typed as a reader would."""
     page = browser.new_page()
-    page.goto(f"{address}/notebooks/TEACHING.html")
+    page.goto(f"{address}/TEACHING.html")
     page.locator("input[name=q]").fill(words)
     page.locator("input[name=q]").press("Enter")
     page.wait_for_selector(SEARCHED)

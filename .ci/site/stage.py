@@ -1,6 +1,6 @@
 """Put everything the site is made of into one folder: the notebooks, the written pages, and pages made from data.
 
-``python notebooks/site/stage.py`` writes ``build/site-source`` and ``build/site-static``. Nothing is run and nothing
+``python .ci/site/stage.py`` writes ``build/site-source`` and ``build/site-static``. Nothing is run and nothing
 has a second source: the start page is the README's, the bibliography is read from the notebooks, the glossary from
 ``data/glossary.json``. The folders are those of the checkout, so that links between files hold.
 """
@@ -9,19 +9,18 @@ import html
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import nbformat
 from api import api_pages
 from bibliography import bibliography_page, linked
 
+from kdcourse._base.notebooks import read
+
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT / "notebooks"))
-from reading import read  # noqa: E402 (lies beside the notebooks)
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-PAGES = ("notebooks/TEACHING.md", "data/README.md")
+PAGES = ("TEACHING.md", "data/README.md")
 GLOSSARY = ROOT / "data" / "glossary.json"
 MATHJAX = ("mathjax/LICENSE", "mathjax/startup.js", "mathjax/core.js", "mathjax/input/tex.js",
            "mathjax/input/tex/extensions", "mathjax/output/chtml.js", "mathjax/a11y/assistive-mml.js",

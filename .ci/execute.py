@@ -1,6 +1,6 @@
 """Run notebooks top to bottom, each in a fresh kernel, and store them in one normal form, so that diffs stay small.
 
-``python notebooks/execute.py notebooks/00_start_here.ipynb …``; a notebook that raises is left as it was.
+``python .ci/execute.py notebooks/00_start_here.ipynb …``; a notebook that raises is left as it was.
 """
 
 import re
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from reading import mend, read
 
 from kdcourse._base.files import write_whole
+from kdcourse._base.notebooks import mend, read
 from kdcourse.exercises import exercises
 
 WIDGET = "application/vnd.jupyter.widget-view+json"

@@ -1,6 +1,6 @@
 """Make what a class needs: an nbgrader course with solutions for the instructor, and a copy without them to hand out.
 
-``python notebooks/release.py FOLDER`` writes ``FOLDER/nbgrader`` (one assignment a notebook: ``source``, ``release``
+``python .ci/release.py FOLDER`` writes ``FOLDER/nbgrader`` (one assignment a notebook: ``source``, ``release``
 and the grade book) and ``FOLDER/handout``. Both are made beside FOLDER and then renamed.
 """
 
@@ -15,8 +15,8 @@ from textwrap import indent
 
 import nbformat
 from execute import CHECK, graded_cells
-from reading import read
 
+from kdcourse._base.notebooks import read
 from kdcourse.exercises import Exercise, exercises
 from kdcourse.exercises.engine.showing import solution_source
 
@@ -92,7 +92,7 @@ def make_handout(folder: Path, course: Path) -> None:
         else:
             shutil.copy2(ROOT / name, place)
     (folder / "notebooks").mkdir()
-    shutil.copy2(ROOT / "notebooks" / "TEACHING.md", folder / "notebooks")  # the README links it
+    shutil.copy2(ROOT / "TEACHING.md", folder)  # the README links it
     for path in sorted(course.glob("release/*/*.ipynb")):
         shutil.copy2(path, folder / "notebooks" / path.name)
     (folder / "kdcourse" / "exercises" / "WITHHELD").touch()

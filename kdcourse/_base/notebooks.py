@@ -33,7 +33,7 @@ def read(path: Path) -> NotebookNode:
     try:
         stored = path.read_bytes()
         text = stored.decode(json.detect_encoding(stored))
-        notebook = nbformat.convert(nbformat.reader.reads(text), 4)
+        notebook: NotebookNode = nbformat.convert(nbformat.reader.reads(text), 4)
         mend(notebook)
         nbformat.validate(notebook)
     except (ValueError, KeyError, TypeError, AttributeError, nbformat.ValidationError) as error:
@@ -59,11 +59,11 @@ def mend(notebook: NotebookNode) -> None:
 
 def identity(cell: NotebookNode, taken: set[str]) -> str:
     """The cell's id, or the one that Colab keeps in its metadata; a new one where it has none or another cell's."""
-    for known in (cell.get("id"), cell.metadata.pop("id", None), uuid4().hex[:8]):
-        if isinstance(known, str) and IDENTITY.fullmatch(known) and known not in taken:
-            break
-    taken.add(known)
-    return known
+    given = cell.get("id"), cell.metadata.pop("id", None)
+    usable = [name for name in given if isinstance(name, str) and IDENTITY.fullmatch(name) and name not in taken]
+    name = usable[0] if usable else uuid4().hex[:8]
+    taken.add(name)
+    return name
 
 
 def mend_output(output: NotebookNode) -> None:
