@@ -39,11 +39,13 @@ def execute(path: Path) -> float:
 
 
 def normalise(notebook: nbformat.NotebookNode) -> None:
-    """Keep sources, tags and outputs, mark the graded cells, and drop what a run on another machine would change."""
+    """Keep sources, tags and outputs, mark the graded cells, and drop what a run on another machine would change.
+
+    A cell keeps its id, by which a learner's answers find it in the next version (``kdcourse.copies``).
+    """
     mend(notebook)
     notebook.metadata = nbformat.from_dict(STORED_METADATA)
-    for number, cell in enumerate(notebook.cells):
-        cell.id = f"cell-{number:03d}"
+    for cell in notebook.cells:
         cell.metadata = nbformat.from_dict({"tags": cell.metadata.tags} if cell.metadata.get("tags") else {})
         if cell.cell_type == "code":
             _drop_unstable(cell)
