@@ -1,4 +1,4 @@
-"""10.01 a loss that pales with every class."""
+"""10.01 a loss that shrinks with every added class."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -47,12 +47,12 @@ def arguments_swapped(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
 
 EXERCISE = Exercise(
     id="10.01",
-    title="a loss that pales with every class",
+    title="a loss that shrinks with every added class",
     question=(
-        f"Mend `case_1` as `mended_1(student_logits, teacher_logits, *, temperature)`: {SOFT_LINES}. {GRADIENT_TOO}"
+        f"Fix `case_1` as `fixed_1(student_logits, teacher_logits, *, temperature)`: {SOFT_LINES}. {GRADIENT_TOO}"
     ),
     skeleton=(
-        "def mended_1(student_logits, teacher_logits, *, temperature):\n"
+        "def fixed_1(student_logits, teacher_logits, *, temperature):\n"
         '    """T² · KL(p_t ‖ p_s), the mean over examples."""\n    ...'
     ),
     reference=soft_loss,
@@ -60,8 +60,8 @@ EXERCISE = Exercise(
     cases=soft_cases,
     drawn=drawn_soft_case,
     hints=(
-        "By what is the sum of all terms divided? Ask the loss for its default.",
-        "`nn.KLDivLoss()` divides by N · C. A class more, and the loss is smaller.",
+        "By what is the sum of all terms divided? Look up the default of the loss.",
+        "`nn.KLDivLoss()` divides by N · C. Each added class makes the loss smaller.",
         '`nn.KLDivLoss(reduction="batchmean")` divides by N.',
     ),
     misconceptions=(
@@ -83,7 +83,7 @@ EXERCISE = Exercise(
         Misconception(
             "T² lost on the way",
             mended_but_no_t_squared,
-            "the reduction is mended, but T² has gone. It belonged there",
+            "the reduction is fixed, but T² is gone. It was right",
         ),
         Misconception(
             "softmax over the batch",
@@ -93,7 +93,7 @@ EXERCISE = Exercise(
         Misconception(
             "T squared twice",
             t_squared_twice,
-            "the reduction is right now, but T² stands in it twice",
+            "the reduction is right now, but T² appears twice",
         ),
         Misconception(
             "arguments swapped",
@@ -102,6 +102,8 @@ EXERCISE = Exercise(
         ),
     ),
     shows="a divergence is a sum over classes and a mean over examples.",
-    derivation="KL = Σ_k p_k ln(p_k / q_k) already weights its terms by p_k. Dividing by C too is once too often.",
+    derivation=(
+        "KL = Σ_k p_k ln(p_k / q_k) already weights its terms by p_k. Dividing by C as well averages a second time."
+    ),
     gradients=(0,),
 )

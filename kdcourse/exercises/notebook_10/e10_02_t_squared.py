@@ -1,4 +1,4 @@
-"""10.02 a teacher that fades as it warms."""
+"""10.02 a teacher that fades at high temperatures."""
 
 import torch
 import torch.nn.functional as F
@@ -81,13 +81,14 @@ def drawn_mixed_case(g: torch.Generator) -> Case:
 MIXED = "(1 - alpha) × cross-entropy + alpha × T² · KL(p_t ‖ p_s)"
 EXERCISE = Exercise(
     id="10.02",
-    title="a teacher that fades as it warms",
+    title="a teacher that fades at high temperatures",
     question=(
-        "Mend `case_2` as `mended_2(student_logits, teacher_logits, labels, *, temperature, alpha)`: "
-        f"{MIXED}. {GRADIENT_TOO}"
+        "Fix `case_2` as `fixed_2(student_logits, teacher_logits, labels, *, temperature, alpha)`: (1 - alpha) × "
+        "cross-entropy + alpha × the soft loss. The soft loss is KL(p_t ‖ p_s) at T = 1. At other temperatures "
+        f"multiply it by the power of T that makes its gradient, for large T, neither fade nor grow. {GRADIENT_TOO}"
     ),
     skeleton=(
-        "def mended_2(student_logits, teacher_logits, labels, *, temperature, alpha):\n"
+        "def fixed_2(student_logits, teacher_logits, labels, *, temperature, alpha):\n"
         '    """(1 - alpha) · cross-entropy + alpha · the soft loss."""\n    ...'
     ),
     reference=mixed_loss,
@@ -113,13 +114,14 @@ EXERCISE = Exercise(
         Misconception(
             "T² on both terms",
             t_squared_on_both,
-            "now the label term grows with T too, so the balance is as bad as before, and the learning rate worse",
+            "now the label term grows with T as well: the balance is as wrong as before, and the effective "
+            "learning rate grows with T",
         ),
         Misconception(
             "temperature on the label term",
             labels_softened_too,
-            "you divide by the temperature in the label term too. Its gradient then shrinks with T. A label is hard: "
-            "it sees the logits at T = 1",
+            "you divide by the temperature in the label term as well. Its gradient then shrinks with T. A label is "
+            "hard: it sees the logits at T = 1",
         ),
         Misconception(
             "alpha on the labels",
@@ -134,10 +136,10 @@ EXERCISE = Exercise(
         Misconception(
             "labels at full weight",
             sum_for_mixture,
-            "T² is there, but the cross-entropy stands at full weight: it gets 1 - alpha",
+            "T² is there, but the cross-entropy has full weight: its weight is 1 - alpha",
         ),
     ),
-    shows="with T² the balance of teacher and labels is alpha's alone, whatever the temperature.",
-    derivation="The soft gradient is (p_s - p_t) / (T N), and p_s - p_t shrinks like 1/T itself: T² undoes both.",
+    shows="with T² alpha alone sets the balance between teacher and labels, whatever the temperature.",
+    derivation="The soft gradient is (p_s - p_t) / (T N), and p_s - p_t itself shrinks like 1/T: T² cancels both.",
     gradients=(0,),
 )

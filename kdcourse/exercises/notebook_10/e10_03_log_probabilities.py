@@ -38,10 +38,10 @@ EXERCISE = Exercise(
     id="10.03",
     title="a divergence below zero",
     question=(
-        f"Mend `case_3` as `mended_3(student_logits, teacher_logits, *, temperature)`: {SOFT_LINES}. {GRADIENT_TOO}"
+        f"Fix `case_3` as `fixed_3(student_logits, teacher_logits, *, temperature)`: {SOFT_LINES}. {GRADIENT_TOO}"
     ),
     skeleton=(
-        "def mended_3(student_logits, teacher_logits, *, temperature):\n"
+        "def fixed_3(student_logits, teacher_logits, *, temperature):\n"
         '    """T² · KL(p_t ‖ p_s), the mean over examples."""\n    ...'
     ),
     reference=soft_loss,
@@ -49,7 +49,7 @@ EXERCISE = Exercise(
     cases=soft_cases,
     drawn=drawn_soft_case,
     hints=(
-        "No divergence is negative, so this is none. What does `kl_div` expect?",
+        "A divergence is never negative, so this is not one. What does `kl_div` expect?",
         "Its first argument is the student, as log-probabilities; its second the teacher, as probabilities.",
         "`F.log_softmax` for the student, `F.softmax` for the teacher.",
     ),
@@ -57,25 +57,25 @@ EXERCISE = Exercise(
         Misconception(
             "probabilities for log-probabilities",
             probabilities_for_logarithms,
-            "you pass the student's probabilities where `kl_div` wants log-probabilities. It takes a probability for a "
+            "you pass the student's probabilities where `kl_div` wants log-probabilities. It treats a probability as a "
             "logarithm, so identical networks get something other than zero",
         ),
         Misconception(
             "log-probabilities twice",
             logarithms_for_probabilities,
             "now both are log-probabilities. The second must be probabilities, unless you say `log_target=True`; "
-            "the logarithm of a negative number is none",
+            "the logarithm of a negative number is NaN",
         ),
         Misconception(
             "bare logits",
             bare_logits,
-            "the student's logits are no log-probabilities: without the normaliser a shift of all logits changes the "
-            "loss, and minimising it pushes them up without end",
+            "the student's logits are not log-probabilities: without the normalizer a shift of all logits changes the "
+            "loss, and minimising it pushes them up without limit",
         ),
         Misconception(
             "arguments swapped",
             arguments_swapped,
-            "this is KL(p_s ‖ p_t). `kl_div` takes the student first although the formula names it last",
+            "this is KL(p_s ‖ p_t). `kl_div` takes the student first although it comes last in the formula",
         ),
     ),
     shows="a divergence is zero for equal distributions and never negative: two tests that need no known value.",

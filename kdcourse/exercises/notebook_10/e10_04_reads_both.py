@@ -34,11 +34,11 @@ EXERCISE = Exercise(
     id="10.04",
     title="a student that does not move",
     question=(
-        "Mend `case_4` as `mended_4(student_logits, teacher_logits, labels, *, temperature, alpha)`: "
+        "Fix `case_4` as `fixed_4(student_logits, teacher_logits, labels, *, temperature, alpha)`: "
         f"{MIXED}. {GRADIENT_TOO}"
     ),
     skeleton=(
-        "def mended_4(student_logits, teacher_logits, labels, *, temperature, alpha):\n"
+        "def fixed_4(student_logits, teacher_logits, labels, *, temperature, alpha):\n"
         '    """(1 - alpha) · cross-entropy + alpha · the soft loss."""\n    ...'
     ),
     reference=mixed_loss,
@@ -47,7 +47,7 @@ EXERCISE = Exercise(
     drawn=drawn_mixed_case,
     hints=(
         "Which arguments does the soft term depend on? Change one at a time and look.",
-        "Read the two lines that soften logits, letter by letter.",
+        "Read the two lines that soften logits, character by character.",
         "The first `log_softmax` must see the student's logits.",
     ),
     misconceptions=(
@@ -61,7 +61,7 @@ EXERCISE = Exercise(
             "student alone",
             student_against_itself,
             "the soft term never reads the teacher: it is the student's own entropy. Minimising it only makes the "
-            "student surer of what it thinks already",
+            "student more confident in what it already predicts",
         ),
         Misconception(
             "labels alone",
@@ -71,12 +71,12 @@ EXERCISE = Exercise(
         Misconception(
             "student detached",
             detached_student,
-            "the value is right, but the student is detached in the soft term. The teacher is what is to be detached",
+            "the value is right, but you detach the student in the soft term. Detach the teacher instead",
         ),
         Misconception(
             "student and teacher swapped",
             roles_swapped,
-            "student and teacher have changed places: this is KL(p_s ‖ p_t), the other direction",
+            "student and teacher are swapped: this is KL(p_s ‖ p_t), the other direction",
         ),
     ),
     shows="a loss must depend on every argument: change one, and the value has to change.",

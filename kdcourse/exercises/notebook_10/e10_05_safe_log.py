@@ -1,4 +1,4 @@
-"""10.05 a loss that is no number."""
+"""10.05 a loss that becomes NaN."""
 
 import torch
 from torch import Tensor
@@ -42,20 +42,20 @@ def safe_cases() -> list[Case]:
 
 EXERCISE = Exercise(
     id="10.05",
-    title="a loss that is no number",
+    title="a loss that becomes NaN",
     question=(
-        "Mend `case_5` as `mended_5(student_logits, teacher_logits, *, temperature)`: "
+        "Fix `case_5` as `fixed_5(student_logits, teacher_logits, *, temperature)`: "
         f"{SOFT_LINES}, finite. {GRADIENT_TOO}"
     ),
     skeleton=(
-        "def mended_5(student_logits, teacher_logits, *, temperature):\n"
-        '    """T² · KL(p_t ‖ p_s), finite however sure the two are."""\n    ...'
+        "def fixed_5(student_logits, teacher_logits, *, temperature):\n"
+        '    """T² · KL(p_t ‖ p_s), finite however confident the two are."""\n    ...'
     ),
     reference=soft_loss_by_definition,
     alternatives=(soft_loss, soft_loss_log_target),
     cases=safe_cases,
     hints=(
-        "Which numbers does softmax give for logits far apart? And their logarithms?",
+        "What does softmax return for logits that are far apart? And what are the logarithms of that?",
         "A probability that has rounded to 0 is lost. The logarithm must be taken before that happens.",
         "`F.log_softmax` goes from logits to log-probabilities without passing through the probabilities.",
     ),
@@ -63,29 +63,29 @@ EXERCISE = Exercise(
         Misconception(
             "log of softmax",
             log_of_softmax_loss,
-            "a probability rounds to 0, its logarithm is infinite, and the gradient no number. Use `log_softmax`, "
-            "which never makes the probability",
+            "a probability rounds to 0, its logarithm is infinite, and the gradient NaN. Use `log_softmax`, "
+            "which never computes the probability",
         ),
         Misconception(
             "an epsilon inside",
             epsilon_inside,
-            "an epsilon hides the infinity and is no cure: the loss stops growing, and where the student is most "
+            "an epsilon hides the infinity but does not cure it: the loss stops growing, and where the student is most "
             "wrong its gradient is zero",
         ),
         Misconception(
             "the probability clamped",
             probability_clamped,
-            "clamping the probability hides the infinity, and cuts the gradient off exactly where the student is "
+            "clamping the probability hides the infinity, and sets the gradient to zero exactly where the student is "
             "most wrong",
         ),
         Misconception(
             "the logarithm clamped",
             logarithm_clamped,
-            "`log_softmax` is right; the clamp behind it is not needed, and cuts off the gradient of a very wrong "
+            "`log_softmax` is right; the clamp after it is not needed, and sets to zero the gradient of a very wrong "
             "student",
         ),
     ),
-    shows="the surest mistakes are what a student learns most from, so the logarithm must survive them.",
+    shows="a student learns most from its most confident mistakes, so the logarithm must survive them.",
     derivation="ln p_k = z_k - m - ln Σ e^(z_j - m) with m the largest logit: no overflow, and no logarithm of zero.",
     gradients=(0,),
 )

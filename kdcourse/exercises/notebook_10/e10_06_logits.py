@@ -1,4 +1,4 @@
-"""10.06 classes that are never named."""
+"""10.06 classes that are never predicted."""
 
 from copy import deepcopy
 from typing import Any
@@ -74,26 +74,27 @@ def logits_of(result: Any, case: Case) -> Any:
 
 EXERCISE = Exercise(
     id="10.06",
-    title="classes that are never named",
+    title="classes that are never predicted",
     question=(
-        "Mend `case_6` as `mended_6(hidden)`: a network for images (N, 1, 28, 28) with one hidden layer of `hidden` "
-        "units behind a ReLU, that returns logits for 10 classes."
+        "Fix `case_6` as `fixed_6(hidden)`: a network for images (N, 1, 28, 28) with one hidden layer of `hidden` "
+        "units with ReLU. It scores 10 classes for `F.cross_entropy`, and training can bring back any class that it "
+        "never predicts."
     ),
-    skeleton='def mended_6(hidden):\n    """Flatten, a hidden layer with ReLU, ten logits."""\n    ...',
+    skeleton='def fixed_6(hidden):\n    """A classifier with one hidden layer, for images (N, 1, 28, 28)."""\n    ...',
     reference=classifier,
     alternatives=(classifier_by_layers, classifier_as_a_module),
     cases=lambda: [case(8), case(16)],
     hints=(
-        "Which numbers can a logit be? Which numbers can this network return?",
+        "Which values can a logit take? Which values can this network return?",
         "What gradient does a class get whose last ReLU is off for every image?",
-        "The ReLU between the layers stays, the one behind the last layer goes.",
+        "The ReLU between the layers stays, the one after the last layer goes.",
     ),
     misconceptions=(
         Misconception(
             "ReLU on the logits",
             relu_last,
             "the logits pass a ReLU. A class that is below zero for all images gets no gradient any more: it is dead. "
-            "A baseline that collapses so makes distillation look miraculous",
+            "A baseline that collapses like this makes distillation look miraculous",
         ),
         Misconception(
             "softmax in the network",
@@ -104,7 +105,7 @@ EXERCISE = Exercise(
         Misconception(
             "logits squeezed",
             tanh_last,
-            "your logits cannot leave (-1, 1), so the network can never be sure of anything",
+            "your logits cannot leave (-1, 1), so the network can never be confident",
         ),
         Misconception(
             "a leak for a cure",
@@ -118,7 +119,7 @@ EXERCISE = Exercise(
             "you removed both. Two linear layers without anything between them are one linear layer",
         ),
     ),
-    shows="a logit may be any number, so nothing stands behind the last layer.",
-    derivation="The gradient of ReLU is 0 below zero. Behind the last layer that switches a class off for good.",
+    shows="a logit may be any number, so no activation follows the last layer.",
+    derivation="The gradient of ReLU is 0 below zero. After the last layer that switches a class off for good.",
     observe=logits_of,
 )

@@ -161,11 +161,11 @@ EXERCISE = Exercise(
     id="10.07",
     title="a teacher that changes while it is watched",
     question=(
-        "Mend `case_7` as `mended_7(student, teacher, images, *, temperature)`: one step of the student towards the "
-        "teacher, after which the teacher is what it was. Return the student, which was given in train mode."
+        "Fix `case_7` as `fixed_7(student, teacher, images, *, temperature)`: one step of the student towards the "
+        "teacher, which afterwards is what it was. Return the student, which is passed in in train mode."
     ),
     skeleton=(
-        "def mended_7(student, teacher, images, *, temperature):\n"
+        "def fixed_7(student, teacher, images, *, temperature):\n"
         '    """One step of the student; the teacher is left as it was."""\n    ...'
     ),
     reference=step_quietly,
@@ -174,20 +174,20 @@ EXERCISE = Exercise(
     hints=(
         "No parameter of the teacher changed. What else is stored in a network?",
         "Batch norm keeps running statistics. When does it update them?",
-        "`teacher.eval()` before it looks. `no_grad` stays: it is for the gradients.",
+        "Call `teacher.eval()` before the forward pass. `no_grad` stays: it is for the gradients.",
     ),
     misconceptions=(
         Misconception(
             "teacher left in train mode",
             teacher_in_train_mode,
-            "the teacher is in train mode: `no_grad` stops gradients, and batch norm's statistics are none. Every "
-            "batch moves them, and the answer for one image depends on the others",
+            "the teacher is in train mode: `no_grad` stops gradients, and batch norm's statistics are not "
+            "gradients. Every batch changes them, and the output for one image depends on the others",
         ),
         Misconception(
             "eval mode for no_grad",
             teacher_with_gradients,
-            "the teacher's statistics hold still now, but it receives gradients: memory and time for nothing, and an "
-            "optimizer that holds it would move it",
+            "the teacher's statistics are frozen now, but it receives gradients: wasted memory and time, and an "
+            "optimizer with its parameters would change them",
         ),
         Misconception(
             "both in eval mode",
@@ -197,7 +197,7 @@ EXERCISE = Exercise(
         Misconception(
             "no step",
             never_steps,
-            "the teacher holds still, and so does the student: `optimizer.step()` is missing",
+            "the teacher does not change, and neither does the student: `optimizer.step()` is missing",
         ),
         Misconception(
             "nothing done",
@@ -208,13 +208,13 @@ EXERCISE = Exercise(
             "away from the teacher",
             away,
             "the teacher is left alone, but the student steps away from it: the sign of the step or of the loss is "
-            "turned",
+            "wrong",
         ),
         Misconception(
             "statistics put back afterwards",
             statistics_put_back,
             "the teacher is what it was, but its targets were computed in train mode: they depend on the other images "
-            "of the batch. Call `teacher.eval()` before it looks",
+            "of the batch. Call `teacher.eval()` before the forward pass",
         ),
         Misconception(
             "temperature left out",
@@ -222,7 +222,7 @@ EXERCISE = Exercise(
             "the teacher is left alone, but the temperature has no effect: divide both networks' logits by it",
         ),
         Misconception(
-            "the class that the teacher names",
+            "the class that the teacher predicts",
             class_of_the_teacher,
             "the teacher is left alone, but the student learns only which class it puts first. Its softened "
             "probabilities are the target",
@@ -246,10 +246,10 @@ EXERCISE = Exercise(
         Misconception(
             "a copy takes the step",
             copy_stepped,
-            "you train a copy of the student. The student that was given is to take the step, and to be returned",
+            "you train a copy of the student. The student that was passed in must take the step, and be returned",
         ),
     ),
-    shows="`no_grad` holds a teacher's gradients, `eval` its statistics; it takes both.",
+    shows="`no_grad` stops a teacher's gradients, `eval` freezes its statistics; it takes both.",
     derivation="In train mode batch norm sets running ← 0.9 running + 0.1 batch on every forward pass.",
     observe=whom_it_touched,
     may_change=True,

@@ -1,4 +1,4 @@
-"""10.08 two that meet half-way."""
+"""10.08 two networks that meet halfway."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -150,29 +150,30 @@ def training_cases() -> list[Case]:
 
 EXERCISE = Exercise(
     id="10.08",
-    title="two that meet half-way",
+    title="two networks that meet halfway",
     question=(
-        "Mend `case_8` as `mended_8(student, teacher, images, *, temperature, steps)`: `steps` steps of the student "
-        "towards the teacher, who receives no gradient and stays as it is. Return the student."
+        "Fix `case_8` as `fixed_8(student, teacher, images, *, temperature, steps)`: `steps` steps of the student "
+        "towards the teacher. During the call and after it the teacher is exactly what it was, including its "
+        "statistics and every `.grad`. Return the student."
     ),
     skeleton=(
-        "def mended_8(student, teacher, images, *, temperature, steps):\n"
-        '    """Train the student alone, and return it."""\n    ...'
+        "def fixed_8(student, teacher, images, *, temperature, steps):\n"
+        '    """Train the student towards the teacher, and return it."""\n    ...'
     ),
     reference=train_student,
     alternatives=(train_student_anew_each_step, train_student_by_hand),
     cases=training_cases,
     hints=(
-        "The distance falls so quickly. Who moves?",
-        "Whose parameters does the optimizer hold? Where does the gradient flow?",
+        "The distance falls so quickly. Which network moves?",
+        "Whose parameters does the optimizer update? Where does the gradient flow?",
         "Give the optimizer `student.parameters()` alone, and compute the teacher's logits under `no_grad`.",
     ),
     misconceptions=(
         Misconception(
             "teacher in the optimizer",
             both_in_the_optimizer,
-            "the optimizer holds the teacher's parameters too, and gradients reach them. The teacher comes to meet "
-            "the student: the loss looks splendid, and the knowledge is going",
+            "the optimizer updates the teacher's parameters as well, and gradients reach them. The teacher moves "
+            "towards the student: the loss looks splendid while the teacher forgets",
         ),
         Misconception(
             "teacher put back afterwards",
@@ -189,48 +190,49 @@ EXERCISE = Exercise(
         Misconception(
             "teacher alone in the optimizer",
             teacher_alone_in_the_optimizer,
-            "the optimizer holds the teacher alone. Now the teacher learns from the student",
+            "the optimizer updates the teacher alone. Now the teacher learns from the student",
         ),
         Misconception(
             "teacher back in train mode",
             teacher_in_train_mode_here,
-            "no gradient reaches the teacher, but in train mode its batch norm moves with every batch",
+            "no gradient reaches the teacher, but in train mode its batch norm statistics change with every batch",
         ),
         Misconception(
             "one step for all",
             one_step_for_all,
-            "the teacher holds still, but the student takes one step alone: `steps` has no effect",
+            "the teacher is frozen, but the student takes a single step: `steps` has no effect",
         ),
         Misconception(
             "one step too many",
             one_step_more,
-            "the teacher holds still, but the student takes one step more than `steps`",
+            "the teacher is frozen, but the student takes one step more than `steps`",
         ),
         Misconception(
             "away from the teacher",
             away_from_it,
-            "the teacher holds still, but every step of the student leads away from it: the sign of the step or of the "
-            "loss is turned",
+            "the teacher is frozen, but every step of the student leads away from it: the sign of the step or of the "
+            "loss is wrong",
         ),
         Misconception(
             "gradients pile up",
             gradients_pile_up,
-            "the teacher holds still, but the student's gradients pile up: `backward` adds to those of the steps "
+            "the teacher is frozen, but the student's gradients pile up: `backward` adds to those of the steps "
             "before. Call `optimizer.zero_grad()` in every step",
         ),
         Misconception(
             "temperature left out",
             no_temperature,
-            "the teacher holds still, but the temperature has no effect: divide both networks' logits by it",
+            "the teacher is frozen, but the temperature has no effect: divide both networks' logits by it",
         ),
         Misconception(
             "student in eval mode",
             student_in_eval_mode,
-            "the student is in eval mode while it trains: its batch norm must see its batches. Only the teacher rests",
+            "the student is in eval mode while it trains: its batch norm must see its batches. Only the teacher is "
+            "in eval mode",
         ),
     ),
     shows="a small distance proves nothing before you know which of the two has moved.",
-    derivation="The loss has a gradient for both arguments. Descending both lets each give way.",
+    derivation="The loss has a gradient for both arguments. Descending both moves each towards the other.",
     observe=whom_it_touched,
     may_change=True,
 )

@@ -1,4 +1,4 @@
-"""10.09 trained for one epoch, and five on the clock."""
+"""10.09 five epochs, one of them training."""
 
 from copy import deepcopy
 from itertools import groupby
@@ -170,21 +170,23 @@ def epochs_cases() -> list[Case]:
 
 EXERCISE = Exercise(
     id="10.09",
-    title="trained for one epoch, and five on the clock",
+    title="five epochs, one of them training",
     question=(
-        "Mend `case_9` as `mended_9(student, images, labels, validation_images, *, epochs)`: one batch an epoch, a "
-        "look at the validation images after each, in eval mode. Every epoch trains in train mode. Return the student."
+        "Fix `case_9` as `fixed_9(student, images, labels, validation_images, *, epochs)`: train on one batch per "
+        "epoch and run the validation images through the student after each epoch. Batch norm then counts as many "
+        "batches as there were epochs. No validation image changes the student, or the output for another image. "
+        "Return the student."
     ),
     skeleton=(
-        "def mended_9(student, images, labels, validation_images, *, epochs):\n"
-        '    """Train, look at validation after every epoch, return the student."""\n    ...'
+        "def fixed_9(student, images, labels, validation_images, *, epochs):\n"
+        '    """Train, look at the validation images after every epoch, return the student."""\n    ...'
     ),
     reference=epochs_with_validation,
     alternatives=(back_to_train_mode, validated_on_a_copy),
     cases=epochs_cases,
     hints=(
         "In which mode does the second epoch begin?",
-        "`train()` stands before the loop, `eval()` inside it.",
+        "`train()` is called before the loop, `eval()` inside it.",
         "Begin each epoch with `student.train()`.",
     ),
     misconceptions=(
@@ -192,7 +194,7 @@ EXERCISE = Exercise(
             "student left in eval mode",
             left_in_eval_mode,
             "after the first look at validation the student stays in eval mode: from the second epoch on dropout is "
-            "off and batch norm's statistics stand still, and no message says so",
+            "off and batch norm's statistics are frozen, and no message says so",
         ),
         Misconception(
             "never in eval mode",
@@ -202,12 +204,12 @@ EXERCISE = Exercise(
         Misconception(
             "always in eval mode",
             always_in_eval_mode,
-            "the student never is in train mode, so its batch norm keeps the statistics it was born with",
+            "the student is never in train mode, so its batch norm keeps its initial statistics",
         ),
         Misconception(
             "no look at validation",
             never_looks,
-            "every epoch trains in train mode, but nobody looks at the validation images: that avoids the symptom. "
+            "every epoch trains in train mode, but the validation images are never used: that avoids the symptom. "
             "Look after each epoch, in eval mode",
         ),
         Misconception(
@@ -216,9 +218,9 @@ EXERCISE = Exercise(
             "you look at the validation images once, after the last epoch. Look after each one",
         ),
         Misconception(
-            "the modes exchanged",
+            "the modes swapped",
             modes_exchanged,
-            "the modes are exchanged: it trains in eval mode and looks at validation in train mode",
+            "the modes are swapped: it trains in eval mode and looks at validation in train mode",
         ),
         Misconception(
             "gradients pile up",
@@ -229,7 +231,7 @@ EXERCISE = Exercise(
         Misconception(
             "a look before each epoch",
             looks_before,
-            "the modes are right, but you look at validation before each epoch: the last epoch is never looked at",
+            "the modes are right, but you look at validation before each epoch: the last epoch is never validated",
         ),
         Misconception(
             "an epoch too many",
@@ -238,7 +240,9 @@ EXERCISE = Exercise(
         ),
     ),
     shows="a mode is a state that outlives the line that set it: set it where you rely on it.",
-    derivation="`eval()` sets `training = False` in every part until someone sets it back. Nothing does so by itself.",
+    derivation=(
+        "`eval()` sets `training = False` in every part until someone sets it back. Nothing does that automatically."
+    ),
     observe=what_it_saw,
     may_change=True,
 )

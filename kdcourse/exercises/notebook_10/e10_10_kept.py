@@ -1,4 +1,4 @@
-"""10.10 a teacher that names other images."""
+"""10.10 a teacher that is wrong in every batch."""
 
 import torch
 from torch import Tensor
@@ -63,14 +63,13 @@ def drawn_batches(g: torch.Generator) -> Case:
 
 EXERCISE = Exercise(
     id="10.10",
-    title="a teacher that names other images",
+    title="a teacher that is wrong in every batch",
     question=(
-        "Mend `case_10` as `mended_10(images, kept, order, batch_size)`: an epoch's batches `(images, targets)` in "
-        "the order `order`, the kept logits with the images that they belong to."
+        "Fix `case_10` as `fixed_10(images, kept, order, batch_size)`: one epoch's batches `(images, targets)`, a "
+        "list, in the order `order`. `kept[i]` are the cached teacher logits of `images[i]`."
     ),
     skeleton=(
-        "def mended_10(images, kept, order, batch_size):\n"
-        '    """An epoch\'s batches (images, their kept logits)."""\n    ...'
+        'def fixed_10(images, kept, order, batch_size):\n    """An epoch\'s batches (images, targets)."""\n    ...'
     ),
     reference=paired_batches,
     alternatives=(paired_first, paired_by_counting),
@@ -78,25 +77,25 @@ EXERCISE = Exercise(
     drawn=drawn_batches,
     hints=(
         "Take the first batch. Which row of `kept` belongs to its first image?",
-        "The images were shuffled. Were the kept logits?",
+        "The images were shuffled. Were the cached logits?",
         "Index both with the same `rows`.",
     ),
     misconceptions=(
         Misconception(
             "kept logits by position",
             kept_by_position,
-            "the images are shuffled and the kept logits are not: targets belong to other images. The loss still "
+            "the images are shuffled and the cached logits are not: targets belong to other images. The loss still "
             "falls; it falls towards the mean target",
         ),
         Misconception(
             "targets shuffled, images not",
             targets_shuffled_alone,
-            "now the targets are shuffled and the images are not. It is the same mistake from the other side",
+            "now the targets are shuffled and the images are not. It is the same mistake in reverse",
         ),
         Misconception(
             "the inverse order",
             kept_by_the_inverse,
-            "you index the kept logits with the inverse of the order. Use the very same row numbers for both",
+            "you index the cached logits with the inverse of the order. Use the very same row numbers for both",
         ),
         Misconception(
             "nothing shuffled",
@@ -113,9 +112,9 @@ EXERCISE = Exercise(
         Misconception(
             "targets before images",
             targets_first,
-            "the pairs belong together, but the targets stand first: a batch is `(images, targets)`",
+            "the pairs belong together, but the targets come first: a batch is `(images, targets)`",
         ),
     ),
-    shows="whatever is kept is looked up by image, never by place in the epoch.",
+    shows="whatever is cached is looked up by image, never by position in the epoch.",
     derivation="A batch is a set of row numbers. Everything that belongs to its images is indexed with them.",
 )

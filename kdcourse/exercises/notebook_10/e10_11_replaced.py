@@ -106,19 +106,19 @@ EXERCISE = Exercise(
     id="10.11",
     title="training that changes nothing",
     question=(
-        "Mend `case_11` as `mended_11(student, images, labels, *, steps)`: train a copy of the student and return it; "
-        "the student that was given stays as it is."
+        "Fix `case_11` as `fixed_11(student, images, labels, *, steps)`: train a copy of the student and return it; "
+        "the student that was passed in is not changed."
     ),
     skeleton=(
-        "def mended_11(student, images, labels, *, steps):\n"
+        "def fixed_11(student, images, labels, *, steps):\n"
         '    """A trained copy; the given student is left alone."""\n    ...'
     ),
     reference=trained_copy,
     alternatives=(trained_copy_by_adam, trained_copy_with_groups),
     cases=copy_cases,
     hints=(
-        "Which tensors does the optimizer hold? Which get a gradient?",
-        "An optimizer keeps the very tensors it was built with. The name `student` means another network later.",
+        "Which tensors does the optimizer update? Which get a gradient?",
+        "An optimizer keeps the very tensors it was built with. Later the name `student` refers to another network.",
         "First the copy, then the optimizer.",
     ),
     misconceptions=(
@@ -131,7 +131,7 @@ EXERCISE = Exercise(
         Misconception(
             "no copy",
             no_copy,
-            "it trains now, but the network that was given: whoever called still needs it as it was",
+            "it trains now, but it trains the network that was passed in: the caller still needs that one unchanged",
         ),
         Misconception(
             "the wrong one trained",
@@ -141,7 +141,7 @@ EXERCISE = Exercise(
         Misconception(
             "the last layer alone",
             last_layer_alone,
-            "the optimizer holds the last layer alone; the others stay random",
+            "the optimizer updates the last layer alone; the others stay random",
         ),
         Misconception(
             "gradients pile up",
@@ -152,10 +152,10 @@ EXERCISE = Exercise(
         Misconception(
             "one step for all",
             one_step_for_all,
-            "the copy is trained, but for one step alone: `steps` has no effect",
+            "the copy is trained, but for a single step: `steps` has no effect",
         ),
     ),
-    shows="build the optimizer last: it holds tensors, and knows nothing of names.",
+    shows="build the optimizer last: it holds tensors, not names.",
     derivation="`optimizer.step()` goes through its own tensors and skips those whose `.grad` is None.",
     observe=which_was_trained,
     may_change=True,

@@ -61,16 +61,17 @@ EXERCISE = Exercise(
     id="10.12",
     title="skill where there is none",
     question=(
-        "Mend `case_12` as `mended_12(validation, test)`, two lists with an accuracy an epoch: the test accuracy to "
-        "report, of the epoch that is best on validation; the earliest of equals."
+        "Fix `case_12` as `fixed_12(validation, test)`, two lists with one accuracy per epoch: choose the best "
+        "epoch, the earliest of equals, and return its test accuracy. If all predictions are random guesses among "
+        "ten classes, the result must be 0.1 on average, however many epochs there are."
     ),
-    skeleton='def mended_12(validation, test):\n    """The test accuracy to report."""\n    ...',
+    skeleton='def fixed_12(validation, test):\n    """The test accuracy to report."""\n    ...',
     reference=reported,
     alternatives=(reported_by_index, reported_by_tensor),
     cases=reported_cases,
     drawn=drawn_report,
     hints=(
-        "How many times was the test set looked at before one number was chosen?",
+        "How often was the test set used before one number was chosen?",
         "Choose the epoch without looking at `test`.",
         "`best = validation.index(max(validation))`, then one look at `test`.",
     ),
@@ -78,7 +79,7 @@ EXERCISE = Exercise(
         Misconception(
             "best epoch on the test set",
             best_on_test,
-            "you choose the epoch on the test set. The best of many tries is lucky, and its luck is in your number. "
+            "you choose the epoch on the test set. The best of many tries is lucky, and your number includes the luck. "
             "Choose on validation, report on test",
         ),
         Misconception(
@@ -89,24 +90,24 @@ EXERCISE = Exercise(
         Misconception(
             "the last epoch",
             last_epoch,
-            "honest, but nothing is chosen: the last epoch need not be the best on validation",
+            "unbiased, but nothing is chosen: the last epoch need not be the best on validation",
         ),
         Misconception(
             "test helps to choose",
             chosen_on_the_sum,
-            "the test set still has a say in the choice. It may have none",
+            "the test set still influences the choice. It must not",
         ),
         Misconception(
             "the last of equals",
             last_of_equals,
-            "the choice is honest, but of equal epochs you take the last: take the earliest",
+            "the choice is fair, but of equal epochs you take the last: take the earliest",
         ),
         Misconception(
             "the epoch for its accuracy",
             epoch_for_accuracy,
-            "the epoch is right, but you return its number: return its test accuracy",
+            "the epoch is right, but you return its index: return its test accuracy",
         ),
     ),
-    shows="what chooses may not be what reports.",
-    derivation="The largest of n noisy numbers lies above their common mean, and the more so the more there are.",
+    shows="data used to choose cannot be used to report.",
+    derivation="The largest of n noisy numbers is above their common mean, and more so the more there are.",
 )

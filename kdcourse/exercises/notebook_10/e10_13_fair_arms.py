@@ -1,4 +1,4 @@
-"""10.13 a second helping."""
+"""10.13 a gain out of nothing."""
 
 from copy import deepcopy
 from typing import Any
@@ -132,7 +132,7 @@ def what_each_arm_got(result: Any, case: Case) -> Any:
         "every epoch of the student alone follows the labels": follows(
             alone, images, lambda logits: F.cross_entropy(logits, labels)
         ),
-        "the distilled student learns the classes that the teacher names": follows(
+        "the distilled student learns the classes that the teacher predicts": follows(
             distilled, images, lambda logits: F.cross_entropy(logits, named), must_be_left=True
         ),
     }
@@ -162,29 +162,30 @@ def arms_cases() -> list[Case]:
 
 EXERCISE = Exercise(
     id="10.13",
-    title="a second helping",
+    title="a gain out of nothing",
     question=(
-        "Mend `case_13` as `mended_13(student, images, labels, teacher_logits, *, epochs)`: two copies of the student, "
-        "one trained on the labels, one on the teacher's logits, both from the same start for `epochs` epochs of one "
-        "batch. Return `(alone, distilled)`; the student that was given stays as it is."
+        "Fix `case_13` as `fixed_13(student, images, labels, teacher_logits, *, epochs)`: return two networks "
+        "`(alone, distilled)`, one trained on the labels, one on the teacher's logits, so that a teacher that has "
+        "nothing to teach shows no gain. Each has a budget of `epochs` epochs, each of them one step on the whole "
+        "batch. The student that was passed in is not changed."
     ),
     skeleton=(
-        "def mended_13(student, images, labels, teacher_logits, *, epochs):\n"
-        '    """(alone, distilled): the same start, the same number of epochs."""\n    ...'
+        "def fixed_13(student, images, labels, teacher_logits, *, epochs):\n"
+        '    """(alone, distilled): one learns from the labels, one from the teacher."""\n    ...'
     ),
     reference=two_arms,
     alternatives=(two_arms_by_copies, two_arms_in_turn),
     cases=arms_cases,
     hints=(
         "Where does the second arm begin?",
-        "Count the epochs that the weights of each arm have behind them at the end.",
+        "Count the epochs of training that the final weights of each arm have had.",
         "Both arms are a `deepcopy(student)`, made before anything is trained.",
     ),
     misconceptions=(
         Misconception(
-            "the second arm goes on where the first ended",
+            "the second arm continues where the first ended",
             second_goes_on,
-            "the distilled student begins with the weights of the trained one: it has had twice the training. Its "
+            "the distilled student starts from the weights of the trained one: it has had twice the training. Its "
             "lead shows that training helps",
         ),
         Misconception(
@@ -195,12 +196,12 @@ EXERCISE = Exercise(
         Misconception(
             "half the budget for the baseline",
             half_each,
-            "the baseline gets fewer epochs. A baseline deserves all that the favourite gets",
+            "the baseline gets fewer epochs. Give the baseline everything that the favourite gets",
         ),
         Misconception(
             "another start",
             other_start,
-            "the arms begin with different weights. The difference then holds the luck of the start",
+            "the arms begin with different weights. The difference then includes the luck of the initialization",
         ),
         Misconception(
             "the arms swapped",
@@ -210,18 +211,18 @@ EXERCISE = Exercise(
         Misconception(
             "labels for both",
             labels_for_both,
-            "both arms are trained on the labels; nobody is distilled",
+            "both arms are trained on the labels; neither is distilled",
         ),
         Misconception(
-            "the classes that the teacher names",
+            "the classes that the teacher predicts",
             classes_of_the_teacher,
-            "the distilled student learns only which class the teacher puts first. All its logits are to be learned: "
+            "the distilled student learns only which class the teacher predicts. It must learn from all its logits: "
             "a soft loss",
         ),
         Misconception(
             "the given student trained",
             given_student_trained,
-            "one arm is the given student itself: train a copy in each arm, whoever called still needs it as it was",
+            "one arm is the given student itself: train a copy in each arm, the caller still needs it unchanged",
         ),
     ),
     shows="only what differs between two arms can explain what differs in their results.",

@@ -1,4 +1,4 @@
-"""10.14 a prophet of lots."""
+"""10.14 a perfect score on random labels."""
 
 from copy import deepcopy
 from typing import Any
@@ -88,20 +88,21 @@ def score_cases() -> list[Case]:
 
 EXERCISE = Exercise(
     id="10.14",
-    title="a prophet of lots",
+    title="a perfect score on random labels",
     question=(
-        "Mend `case_14` as `mended_14(student, images, labels, *, held_out, steps)`: train a copy of the student on "
-        "all images but the last `held_out`, and return its accuracy on those. The given student stays as it is."
+        "Fix `case_14` as `fixed_14(student, images, labels, *, held_out, steps)`: train a copy of the student and "
+        "return an accuracy that is at chance, on average, when the labels are random. `held_out` is the number of "
+        "images at the end that are set aside. The student that was passed in is not changed."
     ),
     skeleton=(
-        "def mended_14(student, images, labels, *, held_out, steps):\n"
-        '    """Accuracy on the last `held_out` images, which training has not seen."""\n    ...'
+        "def fixed_14(student, images, labels, *, held_out, steps):\n"
+        '    """Accuracy after training a copy of the student."""\n    ...'
     ),
     reference=score,
     alternatives=(score_by_split, score_by_counting),
     cases=score_cases,
     hints=(
-        "Which images can a network name without having understood anything?",
+        "Which images can a network classify without having learned a rule?",
         "The accuracy is measured on the images it was trained on.",
         "Train on `images[:-held_out]`, measure on `images[-held_out:]`, and the labels likewise.",
     ),
@@ -109,13 +110,13 @@ EXERCISE = Exercise(
         Misconception(
             "measured on the training images",
             score_on_training_images,
-            "you measure on the images it was trained on. Their labels it has seen, and a network with room enough "
-            "knows them by heart. Measure on images it has never seen",
+            "you measure on the images it was trained on. It has seen their labels, and a network that is large enough "
+            "memorizes them. Measure on images it has never seen",
         ),
         Misconception(
             "trained on all",
             trained_on_all,
-            "measured on the right images, but it was trained on them, too. Held out means held out of training",
+            "measured on the right images, but it was trained on them as well. Held out means held out of training",
         ),
         Misconception(
             "nothing held out",
@@ -130,14 +131,14 @@ EXERCISE = Exercise(
         Misconception(
             "the given student trained",
             given_student_trained,
-            "the accuracy is right, but you train the given student itself: whoever called still needs it as it was. "
+            "the accuracy is right, but you train the given student itself: the caller still needs it unchanged. "
             "Train a copy",
         ),
     ),
-    shows="knowing by heart is no knowledge: only images that training has not seen can tell.",
+    shows="memorizing is not learning: only images that training has not seen can tell them apart.",
     derivation=(
-        "Lots have no rule that could be learned, so on new images the expected accuracy is one in C. What the "
-        "training images show beyond that is memory."
+        "Random labels follow no rule that could be learned, so on new images the expected accuracy is 1/C. What the "
+        "training images show beyond that is memorized."
     ),
     observe=score_and_student,
 )
