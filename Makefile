@@ -12,7 +12,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-w
 # these have targets of their own, which install what they need
 WITHOUT_EXTRAS := --ignore=tests/test_classroom.py --ignore=tests/browser
 
-.PHONY: lab test quick slow versions check notebooks results requirements bench release classroom browser site clean
+.PHONY: lab test quick slow versions check bind notebooks results requirements bench release classroom browser site clean
 
 $(READY): requirements.txt pyproject.toml .ci/setup
 	@sh .ci/setup "$(PYTHON)" "$(VENV)"
@@ -37,6 +37,10 @@ versions:
 
 check: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+# what the notebooks say, and what holds it
+bind: $(READY)
+	$(BIN)/python .ci/bind.py $(or $(NOTEBOOK),$(patsubst notebooks/%,%,$(foreach path,$(NOTEBOOKS),$(firstword $(subst _, ,$(path))))))
 
 notebooks: $(READY)
 	$(ONE_THREAD) $(BIN)/python .ci/execute.py $(NOTEBOOKS)

@@ -1,18 +1,23 @@
 """Run notebooks top to bottom, each in a fresh kernel, and store them in one normal form, so that diffs stay small.
 
-``python .ci/execute.py notebooks/00_start_here.ipynb …``; a notebook that raises is left as it was.
+``python .ci/execute.py notebooks/00_start_here.ipynb …``; a notebook that raises is left as it was. What was measured,
+and a digest of each output that nbval does not compare, goes into the notebook's file in ``tests/bindings``.
 """
 
+import os
 import re
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import nbformat
+from bindings import files
 from nbclient import NotebookClient
 
 from kdcourse._base.files import write_whole
 from kdcourse._base.notebooks import mend, read
+from kdcourse.claims import RECORD
 from kdcourse.exercises import exercises
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -86,6 +91,15 @@ def _drop_unstable(cell: nbformat.NotebookNode) -> None:
     cell.outputs = shown
 
 
+def execute_and_remember(path: Path) -> float:
+    """Run and store one notebook, and what its claims measured where its text is bound; the seconds it took."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ[RECORD] = str(Path(folder) / "claims")
+        seconds = execute(path)
+        files.remember(path, files.values(Path(folder) / "claims"))
+    return seconds
+
+
 if __name__ == "__main__":
     for argument in sys.argv[1:]:
-        print(f"{argument}: {execute(Path(argument)):.0f} s", flush=True)
+        print(f"{argument}: {execute_and_remember(Path(argument)):.0f} s", flush=True)

@@ -1,9 +1,14 @@
 """Sentences that are checked each time the notebook runs."""
 
+import json
 import math
+import os
 from typing import Any
 
 from ._base.places import say
+
+RECORD = "KDCOURSE_CLAIMS"
+"""the environment variable that names a file to which every claim that holds is appended, as a line of JSON"""
 
 
 class ClaimError(AssertionError):
@@ -18,12 +23,14 @@ def claim(
     at_most: float | None = None,
     equals: Any = None,
     within: float | None = None,
+    show: bool = False,
 ) -> None:
     """Hold ``value`` against a bound; print the statement and the bound, or raise `ClaimError` naming the value.
 
-    The printed line never shows the value, so it reads the same on every machine. Bounds: ``at_least``,
-    ``at_most`` or both; or ``equals``, exactly, or for numbers to ``within``, inclusive. NaN and infinity, which no
-    measurement gives, miss every bound; a bound of that kind is refused.
+    The printed line shows the value only with ``show``, for cells whose output is not compared: without it, it reads
+    the same on every machine. Bounds: ``at_least``, ``at_most`` or both; or ``equals``, exactly, or for numbers to
+    ``within``, inclusive. NaN and infinity, which no measurement gives, miss every bound; a bound of that kind is
+    refused.
 
     >>> claim("The student agrees with its teacher on most digits", 0.97, at_least=0.9)
     ✔ The student agrees with its teacher on most digits  [≥ 0.9]
@@ -44,7 +51,16 @@ def claim(
         raise ValueError(f"a bound must not be NaN or infinite, got {bound}")
     if not kept:
         raise ClaimError(f"✘ {statement}: measured {_text(value)}, claimed {bound}")
-    say(f"✔ {statement}  [{bound}]")
+    _record(statement, bound, value)
+    say(f"✔ {statement}  [{bound}]" + (f"  measured {_text(value)}" if show else ""))
+
+
+def _record(statement: str, bound: str, value: Any) -> None:
+    path = os.environ.get(RECORD)
+    if path:
+        with open(path, "a", encoding="utf-8") as file:
+            line = {"text": statement, "bound": bound, "value": value}
+            file.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
 
 
 def _check_bounds(at_least: float | None, at_most: float | None, equals: Any, within: float | None) -> None:

@@ -1,5 +1,6 @@
 """What `claim` prints, and what it does when the sentence is no longer true."""
 
+import json
 import math
 
 import numpy as np
@@ -23,6 +24,24 @@ def test_a_claim_that_holds_prints_statement_and_bound_but_not_the_value(capsys)
         "✔ it counts  [exactly 26,490]",
         "✔ it is near  [3.14159 ± 0.0001]",
         "✔ it is so  [exactly True]",
+    ]
+
+
+def test_the_value_is_shown_only_on_request(capsys):
+    claim("the student is good", torch.tensor(0.9876543), at_least=0.975, show=True)
+    assert capsys.readouterr().out == "✔ the student is good  [≥ 0.975]  measured 0.987654\n"
+
+
+def test_claims_that_hold_are_recorded_where_the_environment_names_a_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("KDCOURSE_CLAIMS", str(tmp_path / "claims"))
+    claim("κ is high", torch.tensor(0.5), at_least=0.25)
+    with pytest.raises(ClaimError):
+        claim("it fails", 0.1, at_least=0.25)
+    claim("it is so", True, equals=True)
+    lines = [json.loads(line) for line in (tmp_path / "claims").read_text(encoding="utf-8").splitlines()]
+    assert lines == [
+        {"text": "κ is high", "bound": "≥ 0.25", "value": 0.5},
+        {"text": "it is so", "bound": "exactly True", "value": True},
     ]
 
 

@@ -1,0 +1,171 @@
+"""What the notebooks say is held: each sentence with a result, each formula and each claim by what its file names."""
+
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / ".ci"))
+from bindings import claims, evidence, files, words  # noqa: E402 (scripts, no package)
+
+NUMBERS = [path.stem.removeprefix("notebook_") for path in sorted((ROOT / "tests" / "bindings").glob("*.toml"))]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_everything_said_is_held(number):
+    notebook = nbformat.read(files.notebook_path(number), as_version=4)
+    left = files.all_problems(notebook, files.load(number))
+    assert not left, f"python .ci/bind.py {number}, then tests/bindings/notebook_{number}.toml:\n" + "\n".join(left)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_the_file_is_as_the_tool_writes_it(number):
+    text = files.binding_path(number).read_text(encoding="utf-8")
+    assert files.written(number, files.load(number), {}) == text, f"python .ci/bind.py {number}"
+
+
+# --- relations --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("bound", "means"),
+    [
+        ("≥ 0.5", "> 0"),
+        ("≥ 0.5", ">= 0.5"),
+        ("≤ -0.3", "< 0"),
+        ("≥ 1 and ≤ 2.5", "1 to 2.5"),
+        ("≥ 1 and ≤ 2.5", "~ 2"),
+        ("exactly 1,000", "= 1000"),
+        ("exactly 1,000", ">= 1000"),
+        ("0.27 ± 0.01", "= 0.3"),
+        ("0.95 ± 0.0001", "= 0.95"),
+        ("exactly True", "True"),
+        ("exactly relu", "relu"),
+        ("0 ± 1e-12", "<= 0.001"),
+    ],
+)
+def test_a_bound_implies_what_is_no_narrower(bound, means):
+    assert claims.implies(bound, means)
+
+
+@pytest.mark.parametrize(
+    ("bound", "means"),
+    [
+        ("≥ 0", "> 0"),
+        ("≥ 0.5", ">= 0.6"),
+        ("≥ 0.5", "<= 1"),
+        ("≥ -0.5", "> 0"),
+        ("≥ 1 and ≤ 2.5", "1 to 2"),
+        ("≥ 1", "~ 2"),
+        ("exactly 1,000", "= 1001"),
+        ("0.27 ± 0.01", "= 0.27"),
+        ("exactly True", "False"),
+        ("exactly True", "= 1"),
+        ("≤ 2", "> 0"),
+    ],
+)
+def test_a_bound_does_not_imply_more_than_it_says(bound, means):
+    assert not claims.implies(bound, means)
+
+
+@pytest.mark.parametrize(
+    ("bound", "measured"),
+    [
+        ("≥ 1.5", 2.8),
+        ("≤ 2", 1.1),
+        ("≥ 0", 12),
+        ("≤ 0", -3),
+        ("≤ 1e-09", 1e-16),
+        ("≥ -1", -0.6),
+        ("≥ 0.975", 0.985),
+        ("1 ± 0.3", 1.05),
+        ("≥ 1 and ≤ 2.5", 1.6),
+        ("0 ± 0.2", 0.15),
+        ("exactly 3", 3),
+        ("≥ 0.95", 1),
+    ],
+)
+def test_a_near_bound_is_not_loose(bound, measured):
+    assert not claims.loose(bound, measured)
+
+
+@pytest.mark.parametrize(
+    ("bound", "measured"),
+    [
+        ("≥ 1.5", 3.2),
+        ("≤ 2", 0.9),
+        ("≥ -2", -0.2),
+        ("≥ -2", 0.5),
+        ("≤ 0.5", -0.1),
+        ("≥ 0.6", 0.98),
+        ("1 ± 0.8", 1.05),
+        ("≥ 1 and ≤ 2.5", 1.1),
+        ("0 ± 0.8", 0.05),
+        ("≤ -0.5", -1.2),
+        ("≥ 1.5", 1.4),
+    ],
+)
+def test_a_bound_far_from_what_was_measured_is_loose(bound, measured):
+    assert claims.loose(bound, measured)
+
+
+# --- sentences --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("block", "count"),
+    [
+        ("One. Two! Three?", 3),
+        ("As Han et al. (arXiv:1506.02626) found, 0.5 is enough.", 1),
+        ("See e.g. Fig. 3. Then go.", 2),
+        ('He said "so." Then *he* went.', 2),
+        ("It is $x$. $y$ is not.", 2),
+        ("Version 1.2 is out", 1),
+    ],
+)
+def test_sentences_are_told_apart(block, count):
+    assert len(list(words.split(block))) == count
+
+
+@pytest.mark.parametrize(
+    ("source", "needs"),
+    [
+        ("The teacher beats the student.", ["why"]),
+        ("It has four layers.", ["kind"]),
+        ("A mask says what is kept.", [""]),
+        ("Is it faster?", [""]),
+        ("## It is faster", [""]),
+        ('**"It is ten times faster."**', [""]),
+        ("Take 10 of them.", [""]),
+        ("> **Predict.** At 90 %, which is better?", ["", ""]),
+        ("**Exercise 05.1 · x** (1 point). It has more than 2 rows.", ["", ""]),
+        ("See notebook 05, or [05 · Pruning](05_pruning.ipynb), or `x > 3`.", [""]),
+        ("Lies lie:\n\n- at 2\n- no", ["", "kind", ""]),
+        ("## Further reading\n\n- LeCun. *Better than 10.*", ["", "", ""]),
+        ("At $T = 4$ it is so.", ["kind"]),
+        ("Hinton et al. (2015) say so, arXiv:1503.02531.", [""]),
+        ("LeNet-300-100 is cut.", [""]),
+    ],
+)
+def test_a_sentence_that_compares_or_counts_needs_evidence(source, needs):
+    assert [sentence.needs for sentence in words.read([(0, source)])] == needs
+
+
+def test_formulas_are_found_if_they_relate_two_sides():
+    source = "At $T = 4$ and $x > 0$, $p = q$ and $z/T$:\n\n$$s = \\sum_k\n p_k$$\n\n`$a = b$` costs"
+    assert [formula.text for formula in words.formulas([(0, source)])] == ["s = \\sum_k p_k", "p = q"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"), [("100 / 1000 == 0.1", True), ("2**3 < 7", False), ("0.8 * 1280 > 1e3", True)]
+)
+def test_arithmetic_is_worked_out(expression, value):
+    assert evidence.value(expression) is value
+
+
+@pytest.mark.parametrize("expression", ["__import__('os')", "a == b", "'a' == 'a'", "1 < 2 < 3"])
+def test_what_is_no_arithmetic_is_not(expression):
+    with pytest.raises((ValueError, KeyError)):
+        evidence.value(expression)
