@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._base.extras import needed
+from ._base.files import digest_of
 from ._base.places import named_by
 
 SUBSET_SHA256 = "167bbe5fc3dfbce27f9a4c6c1814964f3367677ee226d9811d79cbd41fd5d053"
@@ -93,13 +94,17 @@ def full_dir() -> Path:
 def load_results(name: str) -> dict[str, Any]:
     """What `make results JOB=name` stored: ``recipe``, ``environment`` and ``records``, one a measurement.
 
+    Raises ``FileNotFoundError`` where the job has not run, ``ValueError`` where a number is not the one it stored.
+
     >>> sorted(load_results("pruning"))
-    ['environment', 'recipe', 'records']
+    ['digest', 'environment', 'recipe', 'records']
     """
     path = data_dir() / "results" / f"{name}.json"
     if not path.is_file():
         raise FileNotFoundError(f"no stored results at {path}: make results JOB={name} measures them")
     stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if stored.get("digest") != digest_of(stored):
+        raise ValueError(f"{path} is not as its job stored it: git restore {path.name}, or measure again")
     return stored
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from kdcourse import data
+from kdcourse._base.files import digest_of
 from kdcourse.data import Mnist, Split, load_mnist
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,6 +32,23 @@ def boom() -> store.Record:
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
 def test_what_is_stored_was_measured_by_the_recipe_that_stands_in_the_job(path):
     assert store.load(path)["recipe"] == json.loads(json.dumps(importlib.import_module(path.stem).RECIPE))
+
+
+def test_a_number_altered_by_hand_is_noticed(tmp_path, monkeypatch):
+    path = tmp_path / "results" / "job.json"
+    store.resume(path, {"seed": 0}, lambda: {"test": 0.9512}, recipe=RECIPE)
+    monkeypatch.setattr(data, "data_dir", lambda: tmp_path)
+    assert data.load_results("job")["records"][0]["test"] == 0.9512
+    path.write_text(path.read_text().replace("0.9512", "0.9012"))
+    with pytest.raises(ValueError, match="not those that were stored"):
+        store.load(path)
+    with pytest.raises(ValueError, match="not as its job stored it"):
+        data.load_results("job")
+
+
+def test_the_shipped_teachers_record_is_as_its_job_stored_it():
+    record = json.loads((ROOT / "data" / "teacher.json").read_text(encoding="utf-8"))
+    assert record["digest"] == digest_of(record)
 
 
 def test_a_finished_record_is_not_measured_again(tmp_path):

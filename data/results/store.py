@@ -1,7 +1,8 @@
 """Stored results: one JSON file a job, whole at every moment, gone on with where the job stopped.
 
 A file holds the ``recipe`` (every hyperparameter), the ``environment`` and a list of ``records``, one a
-finished measurement: its key (``{"seed": 0, "arm": "alone"}``), what was measured, and the seconds it took.
+finished measurement: its key (``{"seed": 0, "arm": "alone"}``), what was measured, and the seconds it took;
+and a ``digest`` of all that, so that nobody alters a number.
 """
 
 import json
@@ -18,7 +19,7 @@ from tqdm.auto import tqdm
 
 import kdcourse
 from kdcourse import training
-from kdcourse._base.files import exclusive, read_whole, write_whole
+from kdcourse._base.files import digest_of, exclusive, read_whole, write_whole
 
 Record = dict[str, Any]
 Results = dict[str, Any]
@@ -34,8 +35,9 @@ distill = partial(training.distill, schedule=warm_up_from_zero)
 
 
 def write_json(path: str | os.PathLike[str], content: Results) -> None:
-    """Write ``content`` beside ``path`` and rename it into place: a reader never sees half a file."""
+    """Write ``content`` and its digest beside ``path`` and rename it into place: a reader never sees half a file."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
+    content = {**content, "digest": digest_of(content)}
     write_whole(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -49,6 +51,8 @@ def load(path: str | os.PathLike[str]) -> Results:
             type(one) is not dict for one in stored["records"]
         ):
             raise TypeError("its parts are of other kinds")
+        if content.get("digest") != digest_of(content):
+            raise ValueError("its numbers are not those that were stored")
     except FileNotFoundError:
         raise FileNotFoundError(f"no results at {path}: make results JOB={path.stem} measures them") from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:

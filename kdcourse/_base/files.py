@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import os
 import platform
 import stat
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from filelock import SoftFileLease, Timeout
 
@@ -35,6 +36,13 @@ REASONS = {
     errno.ESTALE: "the network file system has lost it. Try again, and if that does not help, mount it anew",
     errno.ENOENT: "its folder does not exist. Make it first, or choose another place",
 }
+
+
+def digest_of(content: dict[str, Any]) -> str:
+    """Sixteen digits that tell whether ``content``, but for its own ``digest``, is still what was written."""
+    kept = {name: value for name, value in content.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+
 
 _numbers = count()
 _being_written: set[str] = set()
