@@ -1,1 +1,2 @@
-"""Exercises of notebook 07: a step and a zero, codes, channels, folded batch norm, straight through, where to clip."""
+"""Exercises of notebook 07: scale and zero point, codes, channels, folded batch norm, straight through, where to "
+"clip."""

@@ -1,4 +1,4 @@
-"""07.1 a step and a code for zero."""
+"""07.1 a scale, and a code for zero."""
 
 import math
 
@@ -135,9 +135,9 @@ def affine_drawn(g: torch.Generator) -> Case:
 
 EXERCISE = Exercise(
     id="07.1",
-    title="a step and a code for zero",
+    title="a scale, and a code for zero",
     question=(
-        "A real number r is stored as a whole number q, its code, with r ≈ scale · (q - zero_point). The codes are "
+        "A real number r is stored as an integer q, its code, with r ≈ scale · (q - zero_point). The codes are "
         "0 … 2^bits - 1. Write `my_scale_and_zero_point(minimum, maximum, *, bits)`: the tuple (scale, zero_point) "
         "that spreads the codes over the numbers from `minimum` to `maximum`, the lowest code at one end and the "
         "highest at the other. The number 0 must be exactly representable: where the range leaves it out, first widen "
@@ -153,7 +153,7 @@ EXERCISE = Exercise(
     cases=affine_cases,
     drawn=affine_drawn,
     hints=(
-        "Draw the range as a line with the codes on it. How many gaps lie between them, and which code sits at 0?",
+        "Draw the range as a line with the codes on it. How many gaps are between them, and which code is at 0?",
         "Widen first: `low = min(minimum, 0.0)`, `high = max(maximum, 0.0)`. The scale is the width of one gap; the "
         "zero point counts the gaps from `low` up to 0.",
         "`scale = (high - low) / (2**bits - 1)`, `zero_point = round(-low / scale)`.",
@@ -168,44 +168,44 @@ EXERCISE = Exercise(
         Misconception(
             "a range that excludes zero, then clamped",
             zero_excluded_and_clamped,
-            "you clamp the zero point but keep the narrow range. Code 0 then means 0, but most of the range lies "
+            "you clamp the zero point but keep the narrow range. Code 0 then means 0, but most of the range is "
             "beyond the last code. Widen the range to include 0 first",
         ),
         Misconception(
             "as many steps as codes",
             as_many_steps_as_codes,
-            "you divide by 2^bits. That is the number of codes; between them lie 2^bits - 1 gaps, as a fence has one "
+            "you divide by 2^bits. That is the number of codes; between them are 2^bits - 1 gaps, as a fence has one "
             "gap fewer than posts",
         ),
         Misconception(
             "as many steps as codes, then clamped",
             one_step_too_many_and_clamped,
-            "you divide by 2^bits, the number of codes: between them lie 2^bits - 1 gaps. Your clamp hides that the "
+            "you divide by 2^bits, the number of codes: between them are 2^bits - 1 gaps. Your clamp hides that the "
             "zero point of a negative range fell beyond the last code",
         ),
         Misconception(
             "zero point not rounded",
             zero_point_not_rounded,
-            "your zero point is a fraction. It is a code like any other: only a whole number makes q - zero_point come "
+            "your zero point is a fraction. It is a code like any other: only an integer makes q - zero_point come "
             "out at exactly 0",
         ),
         Misconception(
-            "zero point cut off",
+            "zero point truncated",
             zero_point_cut_off,
-            "you cut the zero point off instead of rounding it: `int(63.75)` is 63. The whole range is then shifted by "
-            "up to a step, not half of one",
+            "you truncate the zero point instead of rounding it: `int(63.75)` is 63. The whole range is then "
+            "shifted by up to one step instead of half a step",
         ),
         Misconception(
             "a symmetric range",
             symmetric_range,
-            "this is a symmetric range around 0, with zero point 0. Codes from 0 up then hold no negative number at "
-            "all, and an uneven range wastes codes",
+            "this is a symmetric range around 0, with zero point 0. Codes from 0 up then represent no negative "
+            "number at all, and an uneven range wastes codes",
         ),
         Misconception(
             "zero in the middle",
             zero_in_the_middle,
             "you make the range symmetric and put 0 in the middle. Where it reaches further to one side, codes of the "
-            "other side are never used. Take both ends as they are",
+            "other side are never used. Use both ends unchanged",
         ),
         Misconception(
             "the zero point's sign",

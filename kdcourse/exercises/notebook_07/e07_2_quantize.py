@@ -1,4 +1,4 @@
-"""07.2 real numbers become codes."""
+"""07.2 from numbers to codes."""
 
 import torch
 from torch import Tensor
@@ -121,24 +121,24 @@ def quantize_drawn(g: torch.Generator) -> Case:
 
 EXERCISE = Exercise(
     id="07.2",
-    title="real numbers become codes",
+    title="from numbers to codes",
     question=(
         "Write `my_quantize(x, scale, zero_point, *, bits)` for a float tensor `x` of any shape: its codes, a tensor "
         "of the same shape, dtype `torch.int32`. The codes are 0 … 2^bits - 1. Divide by the scale, round to the "
-        "nearest whole number, half to even as `torch.round` does, and then add the zero point. What lies beyond the "
-        "codes gets the nearest one that there is: it saturates."
+        "nearest integer, half to even as `torch.round` does, and then add the zero point. Values beyond the "
+        "codes saturate: they get the nearest code."
     ),
     skeleton=(
         "def my_quantize(x, scale, zero_point, *, bits):\n"
-        '    """The codes 0 ... 2^bits - 1 of real numbers, int32."""\n    ...'
+        '    """The codes 0 ... 2^bits - 1 of a float tensor, int32."""\n    ...'
     ),
     reference=quantize,
     alternatives=(quantize_in_integers, quantize_one_by_one),
     cases=quantize_cases,
     drawn=quantize_drawn,
     hints=(
-        "Four steps: into steps of the scale, to whole numbers, shifted, kept within the codes. Their order matters.",
-        "Converting a dtype neither rounds nor saturates: it cuts off, and what does not fit wraps around.",
+        "Four steps: into steps of the scale, to integers, shifted, kept within the codes. Their order matters.",
+        "Converting a dtype neither rounds nor saturates: it truncates, and what does not fit wraps around.",
         "`codes = torch.round(x / scale) + zero_point`, then `.clamp(0, 2**bits - 1)`, then `.to(torch.int32)`.",
     ),
     misconceptions=(
@@ -152,7 +152,7 @@ EXERCISE = Exercise(
             "cast without clamping",
             cast_without_clamping,
             "you cast without clamping. A cast to `uint8` wraps around: 263 becomes 7, so the largest numbers turn "
-            "into small ones. And it knows nothing of 4 bits",
+            "into small ones. And it ignores that there are only 4 bits",
         ),
         Misconception(
             "signed cast without clamping",
@@ -169,13 +169,13 @@ EXERCISE = Exercise(
         Misconception(
             "stored as signed",
             stored_as_signed,
-            "you clamp rightly, and then `int8` spoils it: it ends at 127, so 130 becomes -126. Codes up to 255 need "
-            "`uint8` or something wider",
+            "you clamp correctly, but then convert to `int8`, which ends at 127, so 130 becomes -126. Codes up to "
+            "255 need `uint8` or something wider",
         ),
         Misconception(
             "truncated",
             truncated,
-            "you cut off instead of rounding, as a conversion to integers does. Every number moves towards 0, by half "
+            "you truncate instead of rounding, as a conversion to integers does. Every number moves towards 0, by half "
             "a step on average",
         ),
         Misconception(
@@ -220,9 +220,9 @@ EXERCISE = Exercise(
             "q ≈ r / scale + zero_point",
         ),
         Misconception(
-            "zero point in reals",
+            "zero point added to x",
             zero_point_in_reals,
-            "you add the zero point to x. It is a code, not a real number: add it after dividing by the scale",
+            "you add the zero point to x. It counts codes, not units of x: add it after dividing by the scale",
         ),
         Misconception(
             "times the scale",
@@ -241,9 +241,9 @@ EXERCISE = Exercise(
             "byte",
         ),
         Misconception(
-            "real numbers again",
+            "dequantized",
             reals_again,
-            "these are the real numbers that the codes stand for. Asked for are the codes themselves",
+            "these are the dequantized values. Return the codes themselves",
         ),
     ),
     shows="quantizing is divide, round, shift, saturate, in this order, and a cast neither rounds nor saturates.",

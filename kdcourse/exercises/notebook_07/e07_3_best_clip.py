@@ -146,11 +146,11 @@ EXERCISE = Exercise(
     id="07.3",
     title="where to clip",
     question=(
-        "Symmetric quantization with the clipping value c has whole numbers from -n to n as codes, n = 2^(bits-1) - 1, "
-        "and the scale c / n. A number becomes round(x / scale), clamped to the codes, and times the scale it is a "
-        "real number again. Write `my_best_clip(x, candidates, *, bits)`: the one of `candidates`, a list of positive "
-        "floats in ascending order, for which the mean squared error between `x` and what it becomes is smallest. "
-        "Return the candidate itself, a float. Round half to even. One candidate is always best."
+        "Symmetric quantization with the clipping value c has integers from -n to n as codes, n = 2^(bits-1) - 1, "
+        "and the scale c / n. A number becomes round(x / scale), clamped to the codes; multiplied by the scale it "
+        "is dequantized. Write `my_best_clip(x, candidates, *, bits)`: the element of `candidates`, a list of positive "
+        "floats in ascending order, for which the mean squared error between `x` and its dequantized values is "
+        "smallest. Return the candidate itself, a float. Round half to even. One candidate is always best."
     ),
     skeleton=(
         "def my_best_clip(x, candidates, *, bits):\n"
@@ -160,8 +160,8 @@ EXERCISE = Exercise(
     alternatives=(best_clip_by_key, best_clip_at_once),
     cases=clip_cases,
     hints=(
-        "A small c cuts off large numbers; a large c makes coarse steps for all. Which error knows of both?",
-        "For each candidate: quantize, go back to real numbers, compare with `x` itself, unclipped.",
+        "A small c clips large numbers; a large c makes coarse steps for all. Which error measures both?",
+        "For each candidate: quantize, dequantize, compare with `x` itself, unclipped.",
         "`codes = torch.round(x / scale).clamp(-n, n)` with `scale = c / n`; the error is "
         "`(codes * scale - x).square().mean()`. Keep the c of the smallest.",
     ),
@@ -176,13 +176,13 @@ EXERCISE = Exercise(
             "the largest candidate",
             largest_candidate,
             "you take the largest candidate. Nothing is clipped then, but the steps are as coarse as they can be. "
-            "Rounding errors count too, and every number has one",
+            "Rounding errors count as well, and every number has one",
         ),
         Misconception(
             "only the clipping error",
             only_the_clipping_error,
-            "you measure only what clipping cuts off, and so never clip. Rounding is missing from your error: go "
-            "through the codes and back",
+            "you measure only the clipping error, and so never clip. Rounding is missing from your error: "
+            "quantize and dequantize",
         ),
         Misconception(
             "only the rounding error",
@@ -209,7 +209,7 @@ EXERCISE = Exercise(
             "less worth it. One bit goes to the sign",
         ),
         Misconception(
-            "the smallest code too",
+            "the smallest code as well",
             smallest_code_too,
             "your codes go down to -2^(bits-1). That one more reaches beyond -c: only the negative side is then "
             "clipped too late. Symmetric codes end at ±(2^(bits-1) - 1)",
@@ -223,12 +223,12 @@ EXERCISE = Exercise(
         Misconception(
             "the largest error",
             largest_error,
-            "you choose the candidate with the largest error. The smallest is wanted",
+            "you choose the candidate with the largest error. Take the smallest",
         ),
         Misconception(
-            "the place of the best",
+            "the index of the best",
             place_of_the_best,
-            "this is the place of the best candidate in the list. Return the candidate",
+            "this is the index of the best candidate in the list. Return the candidate",
         ),
         Misconception(
             "the error of the best",
@@ -238,7 +238,7 @@ EXERCISE = Exercise(
         Misconception(
             "the nearest to the largest number",
             nearest_to_the_largest,
-            "you choose the candidate nearest to the largest absolute value. Then nothing is cut off, and one outlier "
+            "you choose the candidate nearest to the largest absolute value. Then nothing is clipped, and one outlier "
             "makes the steps coarse for all. Compute the error",
         ),
         Misconception(
@@ -248,9 +248,9 @@ EXERCISE = Exercise(
             "is one step, not two, from 0 to c",
         ),
         Misconception(
-            "cut off for rounded",
+            "truncated instead of rounded",
             cut_off,
-            "you cut off the fraction, as `int` and `trunc` do. The nearest code is wanted: `torch.round`",
+            "you truncate, as `int` and `trunc` do. Take the nearest code: `torch.round`",
         ),
         Misconception(
             "errors that cancel",
@@ -266,7 +266,7 @@ EXERCISE = Exercise(
             "the error of the codes",
             error_of_the_codes,
             "you measure the error in steps of the scale. The scale differs between candidates, so a coarse one looks "
-            "better than it is: go back to real numbers first",
+            "better than it is: dequantize first",
         ),
         Misconception(
             "no negative codes",
@@ -274,10 +274,10 @@ EXERCISE = Exercise(
             "your codes start at 0: every negative number becomes 0. Symmetric codes go from -n to n",
         ),
     ),
-    shows="the best clip balances two errors: a few numbers cut off against coarser steps for all.",
+    shows="the best clip balances two errors: a few clipped numbers against coarser steps for all.",
     derivation=(
         "The squared error is Σ over |x| > c of (|x| - c)², which falls with c, plus rounding inside, about scale² / "
-        "12 a number, which grows as c². With fewer bits the second weighs more, so the best c is smaller. Source: "
+        "12 per number, which grows as c². With fewer bits the second weighs more, so the best c is smaller. Source: "
         "Banner, Nahshan, Soudry 2019, arXiv:1810.05723."
     ),
     forbidden=("kdcourse.quantization.mse_range",),

@@ -93,7 +93,7 @@ EXERCISE = Exercise(
     question=(
         "`weight` belongs to a linear layer, shape (O, I), or a convolution, shape (O, I, height, width). O is the "
         "number of output channels. Write `my_channel_scales(weight, *, bits)`: a tensor (O,), for each output channel "
-        "the scale of its symmetric quantization. The codes are whole numbers from -(2^(bits-1) - 1) to 2^(bits-1) - "
+        "the scale of its symmetric quantization. The codes are integers from -(2^(bits-1) - 1) to 2^(bits-1) - "
         "1, the zero point is 0, and the largest absolute weight of a channel gets the last code. A channel whose "
         "weights are all 0 gets the scale 1."
     ),
@@ -114,8 +114,9 @@ EXERCISE = Exercise(
         Misconception(
             "scales of the input channels",
             scales_of_input_channels,
-            "this is a scale for every input channel. Quiet output channels then share the step of loud ones: the "
-            "worst falls from some 43 dB to 9. In a square layer no shape gives it away. Dimension 0 must stay",
+            "this is a scale for every input channel. Output channels with small weights then get the step of "
+            "large ones: the worst falls from some 43 dB to 9. In a square layer the shape does not show it. "
+            "Dimension 0 must stay",
         ),
         Misconception(
             "one scale for all",
@@ -133,13 +134,13 @@ EXERCISE = Exercise(
             "a dead channel's scale is 0",
             dead_channel_without_scale,
             "right but for the dead channel: its scale is 0, or next to it. Quantizing it means 0 / 0, which is NaN, "
-            "and one NaN spoils every output after it. Any proper scale stores zeros exactly: take 1",
+            "and one NaN makes every later output NaN. Any positive scale represents zeros exactly: take 1",
         ),
         Misconception(
             "a dead channel's scale is NaN",
             dead_channel_is_nan,
-            "right but for the dead channel: somewhere you divide 0 by 0, and that is NaN. One NaN spoils every output "
-            "after it. Give that channel the scale 1",
+            "right but for the dead channel: somewhere you divide 0 by 0, and that is NaN. One NaN makes every later "
+            "output NaN. Give that channel the scale 1",
         ),
         Misconception(
             "2^(bits-1) for the last code",
@@ -162,7 +163,7 @@ EXERCISE = Exercise(
         Misconception(
             "absolute value too late",
             absolute_value_last,
-            "you take the absolute value of the maximum. The most negative weight is long out of the race by then: "
+            "you take the absolute value of the maximum. The most negative weight has been lost by then: "
             "first absolute values, then the maximum",
         ),
         Misconception(

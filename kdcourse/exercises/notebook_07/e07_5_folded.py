@@ -154,7 +154,7 @@ EXERCISE = Exercise(
     ),
     skeleton=(
         "def my_folded(weight, norm):\n"
-        '    """Weight and bias of the convolution that has taken in its batch norm."""\n    ...'
+        '    """Weight and bias of the convolution with its batch norm folded in."""\n    ...'
     ),
     reference=folded,
     alternatives=(folded_by_trying, folded_as_pytorch_does),
@@ -186,19 +186,19 @@ EXERCISE = Exercise(
         Misconception(
             "the variance for the deviation, without eps",
             variance_without_eps,
-            "you divide by `running_var` as it is. Batch norm divides by √(σ² + ε): both the root and eps are missing",
+            "you divide by `running_var` directly. Batch norm divides by √(σ² + ε): both the root and eps are missing",
         ),
         Misconception(
             "the mean forgotten",
             mean_forgotten,
             "the weight is right, but the bias forgets the running mean. Batch norm subtracts it from every output, so "
-            "-μ · factor stays behind in the bias",
+            "-μ · factor remains in the bias",
         ),
         Misconception(
             "the mean not scaled",
             mean_not_scaled,
-            "you take the mean off unscaled. It is subtracted before batch norm multiplies, so it is multiplied too: "
-            "β - μ · factor",
+            "you take the mean off unscaled. It is subtracted before batch norm multiplies, so it is multiplied as "
+            "well: β - μ · factor",
         ),
         Misconception(
             "the mean added",
@@ -224,7 +224,7 @@ EXERCISE = Exercise(
             "along the inputs",
             along_the_inputs,
             "you scale the input channels. Batch norm comes after the convolution, so factor k belongs to output k, "
-            "dimension 0. In a square layer no shape gives it away",
+            "dimension 0. In a square layer the shape does not show it",
         ),
         Misconception(
             "along the last axis",
@@ -265,7 +265,7 @@ EXERCISE = Exercise(
             "you multiply by the standard deviation. Batch norm divides by it",
         ),
     ),
-    shows="in eval mode batch norm is a factor and a shift of each output channel: the layer before can take in both.",
+    shows="in eval mode batch norm is a factor and a shift of each output channel: the layer before can absorb both.",
     derivation=(
         "z_k = Σ w_k · x, so (z_k - μ_k) f_k + β_k = Σ (w_k f_k) · x + (β_k - μ_k f_k) with f_k = γ_k / √(σ²_k + ε). "
         "Source: Jacob et al. 2018, arXiv:1712.05877, section 3.2."

@@ -114,8 +114,8 @@ EXERCISE = Exercise(
         "round(x / scale) + zero_point, clamped to 0 … 2^bits - 1. `gradient`, of the shape of `x`, is the loss's "
         "gradient with respect to the result. Write "
         "`my_straight_through_gradient(x, gradient, scale, zero_point, *, bits)`: the gradient handed on to x by the "
-        "straight-through estimator. It takes rounding for the identity and clamping as it is: the gradient passes "
-        "unchanged where the code before clamping lies in 0 … 2^bits - 1, both ends included, and is 0 elsewhere. "
+        "straight-through estimator. It treats rounding as the identity, but not clamping: the gradient passes "
+        "unchanged where the code before clamping is in 0 … 2^bits - 1, both ends included, and is 0 elsewhere. "
         "Round half to even; there are no ties here."
     ),
     skeleton=(
@@ -135,19 +135,19 @@ EXERCISE = Exercise(
         Misconception(
             "passes everywhere",
             passes_everywhere,
-            "your gradient passes where the code is saturated too. `x + (quantized - x).detach()` does that, and so "
-            "does a look at codes already clamped. Out there x may drift on, and the result never moves",
+            "your gradient passes where the code is saturated as well. `x + (quantized - x).detach()` does that, "
+            "and so does a look at codes already clamped. Out there x may drift on, and the result never moves",
         ),
         Misconception(
             "zero everywhere",
             zero_everywhere,
             "your gradient is 0 everywhere. That is the true derivative of rounding, almost everywhere, and with it "
-            "nothing is ever learned. Straight through means: take rounding for the identity",
+            "nothing is ever learned. Straight through means: treat rounding as the identity",
         ),
         Misconception(
             "the condition on x",
             condition_on_reals,
-            "you compare x with the real numbers of the first and last code. Up to half a step beyond them x still "
+            "you compare x with the values of the first and last code. Up to half a step beyond them x still "
             "rounds to an end code and is not clamped: ask the code, not x",
         ),
         Misconception(
@@ -158,18 +158,18 @@ EXERCISE = Exercise(
         Misconception(
             "end codes blocked",
             end_codes_blocked,
-            "you also block the first and the last code. They are proper codes: saturated is only what had to be "
-            "clamped. Some versions of PyTorch do so too: the gradient of `torch.clamp` is 0 at its very ends",
+            "you also block the first and the last code. They are proper codes: only what had to be clamped is "
+            "saturated. Some versions of PyTorch do this as well: the gradient of `torch.clamp` is 0 at its very ends",
         ),
         Misconception(
             "the low end forgotten",
             low_end_forgotten,
-            "you ask only whether the code is too large. Below 0 it is clamped too",
+            "you ask only whether the code is too large. Below 0 it is clamped as well",
         ),
         Misconception(
             "the high end forgotten",
             high_end_forgotten,
-            "you ask only whether the code is negative. Above 2^bits - 1 it is clamped too",
+            "you ask only whether the code is negative. Above 2^bits - 1 it is clamped as well",
         ),
         Misconception(
             "zero point forgotten",
@@ -185,14 +185,13 @@ EXERCISE = Exercise(
         Misconception(
             "divided by the scale",
             divided_by_the_scale,
-            "you divide by the scale. That is the gradient of the code; the way back to real numbers multiplies by the "
+            "you divide by the scale. That is the gradient of the code; dequantizing multiplies by the "
             "scale again, and the two cancel",
         ),
         Misconception(
             "multiplied by the scale",
             multiplied_by_the_scale,
-            "you multiply by the scale. The way back to real numbers does, but x / scale divided before: the two "
-            "cancel",
+            "you multiply by the scale. Dequantizing does, but x / scale divided before: the two cancel",
         ),
         Misconception(
             "only the mask",
@@ -203,7 +202,7 @@ EXERCISE = Exercise(
         Misconception(
             "the gradient clamped",
             gradient_clamped,
-            "you clamp the gradient's values to the range. Clamping concerned x: what decides is where x was, not how "
+            "you clamp the gradient's values to the range. Clamping concerned x: what matters is where x was, not how "
             "large the gradient is",
         ),
         Misconception(

@@ -5,5 +5,5 @@ from torch import Tensor
 
 
 def whole(low: int, high: int, *shape: int, seed: int, dtype: torch.dtype) -> Tensor:
-    """The same whole numbers from low to high each time."""
+    """The same integers from low to high each time."""
     return torch.randint(low, high + 1, shape, generator=torch.Generator().manual_seed(seed)).to(dtype)

@@ -128,8 +128,8 @@ EXERCISE = Exercise(
     id="08.1",
     title="a sum in 32 bits",
     question=(
-        "A linear layer in whole numbers. `codes` (N, I) is uint8, `weights` (O, I) is int8, `zero_point` is an int "
-        "from 0 to 255: the code of the real number 0. Weights have no zero point. Write "
+        "A linear layer in integers. `codes` (N, I) is uint8, `weights` (O, I) is int8, `zero_point` is an int "
+        "from 0 to 255: the code of 0. Weights have no zero point. Write "
         "`my_integer_sum(codes, weights, zero_point)`: the accumulators Σ_i (codes[n, i] - zero_point) · "
         "weights[o, i], exactly, as an int32 tensor (N, O). Every one of them fits in int32."
     ),
@@ -142,8 +142,8 @@ EXERCISE = Exercise(
     cases=sum_cases,
     drawn=sum_drawn,
     hints=(
-        "How large can one product become? And two of them? Which type holds that?",
-        "Integer tensors wrap around without a word. Make both int32 before the first subtraction.",
+        "How large can one product become? And two of them? Which type can represent that?",
+        "Integer tensors wrap around without a warning. Make both int32 before the first subtraction.",
         "`(codes.to(torch.int32) - zero_point) @ weights.to(torch.int32).T`.",
     ),
     misconceptions=(
@@ -162,7 +162,7 @@ EXERCISE = Exercise(
         Misconception(
             "sums in int16",
             sums_in_int16,
-            "you add up in int16. It holds one product of 255 · 127, but not two: the sum wraps around at 32767",
+            "you add up in int16. It fits one product of 255 · 127, but not two: the sum wraps around at 32767",
         ),
         Misconception(
             "pairs of products saturated at int16",
@@ -173,13 +173,13 @@ EXERCISE = Exercise(
         Misconception(
             "the sum saturated at int16",
             sum_saturated,
-            "your sums stop at ±2¹⁵. To clamp is better than to wrap around, but the value is lost all the same: an "
+            "your sums stop at ±2¹⁵. To clamp is better than to wrap around, but the value is lost anyway: an "
             "accumulator has 32 bits",
         ),
         Misconception(
             "zero point subtracted in uint8",
             difference_in_uint8,
-            "you subtract while the codes are still uint8. That type knows no negative numbers, so 3 - 5 becomes 254. "
+            "you subtract while the codes are still uint8. That type has no negative numbers, so 3 - 5 becomes 254. "
             "Make them int32 first",
         ),
         Misconception(
@@ -218,10 +218,10 @@ EXERCISE = Exercise(
         Misconception(
             "zero point added",
             zero_point_added,
-            "you add the zero point. It is subtracted: the code of the real number 0 must count as 0",
+            "you add the zero point. It is subtracted: the code of 0 must count as 0",
         ),
         Misconception(
-            "a zero point for the weights too",
+            "a zero point for the weights as well",
             zero_point_of_both,
             "you take the zero point off the weights as well. Theirs is 0: they are symmetric",
         ),
@@ -233,16 +233,18 @@ EXERCISE = Exercise(
         Misconception(
             "outputs first",
             outputs_first,
-            "your result is transposed: (O, N). Asked for is (N, O), a row for every image",
+            "your result is transposed: (O, N). Return (N, O), a row for every image",
         ),
         Misconception(
             "through float32",
             through_float32,
-            "you compute in float32. It holds every integer only up to 2^24, and these sums are larger: use int32 all "
-            "along",
+            "you compute in float32. It represents every integer only up to 2^24, and these sums are larger: use "
+            "int32 all along",
         ),
     ),
-    shows="int8 products are added in int32, and the zero point leaves every input before it meets its weight.",
+    shows=(
+        "int8 products are added in int32, and the zero point is subtracted from every input before it is multiplied."
+    ),
     derivation=(
         "x = s_x (q - z), w = s_w v: Σ x w = s_x s_w Σ (q - z) v, and Σ (q - z) v = Σ q v - z Σ v. "
         "Source: Jacob et al. 2018, arXiv:1712.05877, section 2.3."

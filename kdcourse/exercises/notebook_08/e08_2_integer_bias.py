@@ -95,10 +95,10 @@ EXERCISE = Exercise(
     title="a bias in the accumulators' unit",
     question=(
         "An accumulator of output o counts in steps of `input_scale` · `weight_scales[o]`. The bias is added to it, "
-        "so it must be a whole number of the same steps. `bias` (O,) and `weight_scales` (O,) are float64, "
+        "so it must be an integer number of the same steps. `bias` (O,) and `weight_scales` (O,) are float64, "
         "`input_scale` is a float; all scales are positive. Write `my_integer_bias(bias, input_scale, "
         "weight_scales)`: the bias in whole steps, rounded to the nearest, as an int32 tensor (O,). No zero point. "
-        "Nothing here lies halfway, and everything fits in int32."
+        "There are no ties here, and everything fits in int32."
     ),
     skeleton=(
         "def my_integer_bias(bias, input_scale, weight_scales):\n"
@@ -162,9 +162,9 @@ EXERCISE = Exercise(
             "layers sum that up. Round to the nearest",
         ),
         Misconception(
-            "cut off without rounding",
+            "truncated",
             bias_cut_off,
-            "a cast to int32 cuts the fraction off: it pulls every bias toward 0. Round first, then cast",
+            "a cast to int32 truncates: it pulls every bias toward 0. Round first, then cast",
         ),
         Misconception(
             "multiplied instead of divided",

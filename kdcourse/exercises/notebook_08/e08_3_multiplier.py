@@ -142,7 +142,7 @@ EXERCISE = Exercise(
     id="08.3",
     title="a factor without a fraction",
     question=(
-        "Between two layers an accumulator is multiplied by a real factor, 0 < `real` < 1, in whole numbers alone. "
+        "Between two layers an accumulator is multiplied by a real factor, 0 < `real` < 1, in integers only. "
         "Write `my_multiplier(real)`: two ints `(mantissa, shift)` with `real` ≈ mantissa · 2^(-31 - shift) and "
         "2^30 ≤ mantissa < 2^31. Of all such pairs return the one that comes nearest to `real`, a Python float. No "
         "`real` here has two that are equally near, and every shift is 0 or more."
@@ -170,7 +170,7 @@ EXERCISE = Exercise(
         Misconception(
             "a mantissa below 2^30",
             one_bit_given_away,
-            "your mantissa lies from 2^29 to 2^30: one bit stays unused, and the error doubles. The leading 1 belongs "
+            "your mantissa is from 2^29 to 2^30: one bit stays unused, and the error doubles. The leading 1 belongs "
             "in bit 30",
         ),
         Misconception(
@@ -196,9 +196,9 @@ EXERCISE = Exercise(
             "shift to the right divides",
         ),
         Misconception(
-            "mantissa cut off",
+            "mantissa truncated",
             mantissa_cut_off,
-            "`int(…)` cuts the mantissa off. It is then too small every time, and up to twice as wrong as a rounded "
+            "`int(…)` truncates the mantissa. It is then too small every time, and up to twice as wrong as a rounded "
             "one",
         ),
         Misconception(
@@ -240,8 +240,8 @@ EXERCISE = Exercise(
         Misconception(
             "2^31 at powers of two",
             by_logarithm,
-            "at 1/2, 1/4, 1/8, … your mantissa is 2^31, one more than int32 holds. There `-math.log2(real)` is a whole "
-            "number, and the shift is one less than that",
+            "at 1/2, 1/4, 1/8, … your mantissa is 2^31, one more than int32 holds. There `-math.log2(real)` is an "
+            "integer, and the shift is one less than that",
         ),
         Misconception(
             "results swapped",
@@ -265,7 +265,7 @@ EXERCISE = Exercise(
             "you multiply by 2^30, but keep the shift that belongs to 2^31: the factor is halved",
         ),
     ),
-    shows="a real factor becomes 31 significant bits and a shift, as near as float arithmetic needs it.",
+    shows="a real factor becomes 31 significant bits and a shift.",
     derivation=(
         "real = f · 2^e with f in [0.5, 1): mantissa = round(f · 2^31), shift = -e, relative error at most 2^-31. "
         "f above 1 - 2^-32 rounds up to 2^31 = 2 · 2^30. Source: Jacob et al. 2018, arXiv:1712.05877, equation 6."

@@ -140,7 +140,7 @@ EXERCISE = Exercise(
         "`accumulators` is an int32 tensor (N, O). `mantissa` and `shift` are the ints of 08.3, with "
         "2^30 ≤ mantissa < 2^31 and 0 ≤ shift ≤ 31; `zero_point` is an int from 0 to 255. Write "
         "`my_requantize(accumulators, mantissa, shift, zero_point)`: uint8 codes (N, O). The exact value of "
-        "accumulator · mantissa / 2^(31 + shift) is rounded *once*, to the nearest whole number, an exact half up: "
+        "accumulator · mantissa / 2^(31 + shift) is rounded *once*, to the nearest integer, an exact half up: "
         "0.5 to 1, -0.5 to 0. Then the zero point is added, and codes beyond 0 to 255 become 0 or 255."
     ),
     skeleton=(
@@ -165,15 +165,15 @@ EXERCISE = Exercise(
             "that up. Add half of 2^(31 + shift) first",
         ),
         Misconception(
-            "cut off toward zero",
+            "truncated toward zero",
             scaled_toward_zero,
-            "you cut the fraction off. That pulls every value toward 0 by half a step on average. Round to the nearest",
+            "you truncate. That pulls every value toward 0 by half a step on average. Round to the nearest",
         ),
         Misconception(
             "halves to the even number",
             ties_to_even,
             "`torch.round` sends an exact half to the even number, 0.5 to 0. Adding half and rounding down sends it "
-            "up, and that is what whole numbers can do cheaply",
+            "up, and that is what integers can do cheaply",
         ),
         Misconception(
             "zero point added before rounding",
@@ -184,8 +184,8 @@ EXERCISE = Exercise(
         Misconception(
             "halves away from zero",
             ties_away_from_zero,
-            "you send a negative half down: -0.5 to -1. Some runtimes do so, others send halves up; two that disagree "
-            "here differ by one code. Half up was asked for",
+            "you send a negative half down: -0.5 to -1. Some runtimes do that, others send halves up; two that "
+            "disagree here differ by one code. Half up was asked for",
         ),
         Misconception(
             "rounded twice",
@@ -208,17 +208,17 @@ EXERCISE = Exercise(
         Misconception(
             "zero point forgotten",
             codes_without_zero_point,
-            "the zero point is missing. The real number 0 has the code `zero_point` in the output, not 0",
+            "the zero point is missing. The value 0 has the code `zero_point` in the output, not 0",
         ),
         Misconception(
             "not clamped",
             codes_not_clamped,
-            "a cast to uint8 wraps around: 278 becomes 22, and the brightest turns dark. Clamp to 0 and 255 first",
+            "a cast to uint8 wraps around: 278 becomes 22, and the largest value turns small. Clamp to 0 and 255 first",
         ),
         Misconception(
             "clamped before the zero point",
             clamped_too_early,
-            "you clamp before the zero point is added. Every value below the real 0 is lost, and large codes still "
+            "you clamp before the zero point is added. Every negative value is lost, and large codes still "
             "leave the range",
         ),
         Misconception(
@@ -243,7 +243,7 @@ EXERCISE = Exercise(
             "in float32",
             in_float32,
             "an int32 tensor times a Python float becomes float32, with 24 bits for a factor of 31. Values near a half "
-            "go astray, and a processor without floats cannot do it. Stay with whole numbers",
+            "go astray, and a processor without floats cannot do it. Stay with integers",
         ),
         Misconception(
             "the 31 forgotten",

@@ -151,8 +151,8 @@ EXERCISE = Exercise(
         Misconception(
             "the first calls counted",
             first_calls_counted,
-            "you count the first calls too. They load code, fill caches and reserve memory, once, and say nothing of "
-            "all later ones",
+            "you count the first calls as well. They load code, fill caches and reserve memory, once, and say "
+            "nothing about all later ones",
         ),
         Misconception(
             "warm-up taken from the whole list",
@@ -163,8 +163,8 @@ EXERCISE = Exercise(
         Misconception(
             "the mean with its outliers",
             means_of_times,
-            "you take means. One call during which the machine was busy with something else moves the mean as far as "
-            "it likes, and the median hardly",
+            "you take means. One call during which the machine was busy with something else moves the mean a long "
+            "way, and the median hardly",
         ),
         Misconception(
             "upside down",
@@ -181,8 +181,8 @@ EXERCISE = Exercise(
         Misconception(
             "the best of both",
             best_of_both,
-            "you take the best call of each side. The minimum of more calls is lower, and nobody gets to choose their "
-            "call; the median is what a user meets",
+            "you take the best call of each side. The minimum of more calls is lower, and users do not get to "
+            "choose their call; the median is what they experience",
         ),
         Misconception(
             "more threads for one side",
@@ -197,7 +197,7 @@ EXERCISE = Exercise(
             "many threads. Choose `threads` on both sides",
         ),
         Misconception(
-            "unlike work",
+            "different work",
             unlike_work,
             "you compare calls that do different work: the batches are not of one size. Divide by the images. A "
             "published 17 × compared a matmul with an elementwise product; that is the same mistake",

@@ -171,10 +171,9 @@ EXERCISE = Exercise(
             "you count every multiply-accumulate as two operations. The peak here is in multiply-accumulates: one each",
         ),
         Misconception(
-            "weights and activations exchanged",
+            "weights and activations swapped",
             roles_swapped,
-            "you exchange weights and activations. The weights are fetched once per batch, the activations once per "
-            "image",
+            "you swap weights and activations. The weights are fetched once per batch, the activations once per image",
         ),
         Misconception(
             "rounded down",
@@ -191,7 +190,7 @@ EXERCISE = Exercise(
             "no limit seen",
             no_limit_seen,
             "you solve the inequality although the bracket is negative, which turns ≥ around: a batch below zero. "
-            "There even an endless batch is memory bound: return 0",
+            "There even an infinite batch is memory bound: return 0",
         ),
     ),
     shows="the batch spreads the weights over its images, and the activations limit what that can give.",

@@ -116,7 +116,7 @@ WRONG = (
     Misconception(
         "ratios of pairs",
         ratios_of_pairs,
-        "you divide call by call. The calls are no pairs, and the lists may differ in length: first the two "
+        "you divide call by call. The calls are not paired, and the lists may differ in length: first the two "
         "medians, then the ratio",
     ),
     Misconception(

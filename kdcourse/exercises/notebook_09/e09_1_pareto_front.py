@@ -163,17 +163,18 @@ EXERCISE = Exercise(
     question=(
         "Network i costs `costs[i]` (bytes, say) and gains `gains[i]` (accuracy, say): two lists of equal length. "
         "One network dominates another if it costs no more, gains no less, and is better in at least one of the two. "
-        "Write `my_pareto_front(costs, gains)`: the places i of all networks that no other dominates, as a list, by "
-        "rising cost. Networks equal in both do not dominate one another: if one stays, all stay, in the order given."
+        "Write `my_pareto_front(costs, gains)`: the indices i of all networks that no other dominates, as a list, by "
+        "increasing cost. Networks equal in both do not dominate one another: if one stays, all stay, in the order "
+        "given."
     ),
     skeleton=(
-        'def my_pareto_front(costs, gains):\n    """Places of the undominated networks, by rising cost."""\n    ...'
+        'def my_pareto_front(costs, gains):\n    """Indices of the undominated networks, sorted by cost."""\n    ...'
     ),
     reference=pareto_front,
     alternatives=(front_by_sweep, front_by_tensors, front_by_definition),
     cases=front_cases,
     hints=(
-        "Take one network. What must another one have, so that nobody would still want the first?",
+        "Take one network. What must another one have, so that the first is never the better choice?",
         "j dominates i if costs[j] <= costs[i] and gains[j] >= gains[i], and one of the two is strict. Ask every j.",
         "`kept = [i for i in range(n) if not any(dominates(j, i) for j in range(n))]`, then "
         "`sorted(kept, key=lambda i: costs[i])`.",
@@ -183,19 +184,19 @@ EXERCISE = Exercise(
             "dominated only if worse in both",
             worse_in_both,
             "you drop a network only if another is strictly better in both. One that costs the same and gains more, or "
-            "gains the same and costs less, is enough: nobody would still take the other",
+            "gains the same and costs less, is enough: the other is never the better choice",
         ),
         Misconception(
-            "dearer for as much",
+            "more expensive for the same gain",
             dearer_for_as_much,
             "you keep a network that gains as much as a cheaper one. It costs more for nothing: with >= it stays, "
             "and only an equal point may",
         ),
         Misconception(
-            "worse for as little",
+            "worse at the same cost",
             worse_for_as_little,
-            "you keep a network that gains less than another of the same cost. For the same bytes everybody takes the "
-            "better one",
+            "you keep a network that gains less than another of the same cost. At the same cost the better one "
+            "is always preferable",
         ),
         Misconception(
             "one of equals",
@@ -224,11 +225,11 @@ EXERCISE = Exercise(
         Misconception(
             "the best of some weighted sum",
             best_of_a_weighted_sum,
-            "you keep what is best for some price of a byte: gain - price · cost. A network in a dent of the front is "
-            "best at no price, yet nothing beats it; under a budget it may be the one to take",
+            "you keep what is best for some price per byte: gain - price · cost. A network in a concave part of "
+            "the front is best at no price, yet nothing dominates it; under a budget it may be the one to take",
         ),
         Misconception(
-            "dear is good",
+            "high cost is good",
             dear_and_good,
             "you look for high cost. The better side is the cheap one: compare costs with <=, gains with >=",
         ),
@@ -239,26 +240,26 @@ EXERCISE = Exercise(
             "with >=",
         ),
         Misconception(
-            "places in the sorted list",
+            "indices in the sorted list",
             places_in_the_sorted_list,
-            "your places are those in the list after sorting. They name other networks. Sort the places themselves: "
-            "`sorted(range(n), key=…)`",
+            "your indices belong to the list after sorting, so they refer to other networks. Sort the indices "
+            "themselves: `sorted(range(n), key=…)`",
         ),
         Misconception(
             "in the order given",
             in_the_order_given,
-            "the right networks, in the order given. Asked is the order by rising cost: only so a line through them "
-            "is a staircase",
+            "the right networks, in the order given. Sort by increasing cost: only then is a line through them "
+            "a staircase",
         ),
         Misconception(
             "by falling cost",
             by_falling_cost,
-            "the right networks, the dearest first. Asked is the order by rising cost",
+            "the right networks, the most expensive first. Sort by increasing cost",
         ),
         Misconception(
-            "points for places",
+            "points instead of indices",
             points_for_places,
-            "you return the points. Two networks can share one point: only the place says which network it is",
+            "you return the points. Two networks can be at the same point: only the index says which network it is",
         ),
         *WRONG,
     ),

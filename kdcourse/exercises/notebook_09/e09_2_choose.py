@@ -170,9 +170,9 @@ EXERCISE = Exercise(
     id="09.2",
     title="the best that fits",
     question=(
-        "Each of `records` is a dict: `name`, `validation` (a list of accuracies, one a seed), `test` (one accuracy), "
-        "`bytes` and `milliseconds`. The device has room for `max_kilobytes` (1 KB = 1,000 bytes) and waits "
-        "`max_milliseconds`; exactly that much still fits. Write "
+        "Each of `records` is a dict: `name`, `validation` (a list of accuracies, one per seed), `test` (one "
+        "accuracy), `bytes` and `milliseconds`. The device has room for `max_kilobytes` (1 KB = 1,000 bytes) and a "
+        "call may take `max_milliseconds`; exactly that much still fits. Write "
         "`my_choice(records, *, max_kilobytes, max_milliseconds)`: the name of the network with the best mean "
         "accuracy on validation among those that fit, or `None` if none does. No two means are equal; not every "
         "network has the same number of seeds."
@@ -185,7 +185,8 @@ EXERCISE = Exercise(
     alternatives=(choose_by_sorting, choose_in_a_loop),
     cases=choice_cases,
     hints=(
-        "Two steps: who may take part, and who wins. Which of the numbers belong to which step? One belongs to none.",
+        "Two steps: which networks qualify, and which one wins. Which numbers belong to which step? One belongs to "
+        "neither.",
         "Keep the records that meet both budgets with <=, in the same unit. If the list is empty, return None. Then "
         "`max` by the mean of `validation`.",
         '`max(fitting, key=lambda record: fmean(record["validation"]))["name"]`, with `fmean` from `statistics`.',
@@ -206,23 +207,23 @@ EXERCISE = Exercise(
         Misconception(
             "the first seed",
             first_seed,
-            "you look at the first seed alone. One run holds the network's worth and its own luck, and cannot tell "
-            "them apart. Compare means",
+            "you look at the first seed alone. One run mixes the quality of the network with its own luck, and "
+            "cannot tell them apart. Compare means",
         ),
         Misconception(
             "summed over seeds",
             summed_over_seeds,
-            "you add up the seeds. Whoever was trained more often then wins. Divide by the number of seeds",
+            "you add up the seeds. Networks with more runs then win. Divide by the number of seeds",
         ),
         Misconception(
             "only the bytes checked",
             only_bytes,
-            "you check the bytes only. A small file can be slow, and then nobody waits for it: both budgets must hold",
+            "you check the bytes only. A small file can be slow: both budgets must be met",
         ),
         Misconception(
             "only the milliseconds checked",
             only_milliseconds,
-            "you check the milliseconds only. A fast network can be too large for the device: both budgets must hold",
+            "you check the milliseconds only. A fast network can be too large for the device: both budgets must be met",
         ),
         Misconception(
             "either budget is enough",
@@ -237,20 +238,20 @@ EXERCISE = Exercise(
         Misconception(
             "the smallest that fits",
             smallest_that_fits,
-            "you take the smallest file that fits. A budget is a bound, no aim: room that is left over helps nobody. "
+            "you take the smallest file that fits. A budget is a limit, not a target: unused space has no value. "
             "Take the most accurate",
         ),
         Misconception(
             "the fastest that fits",
             fastest_that_fits,
-            "you take the fastest that fits. A budget is a bound, no aim: time that is left over helps nobody. Take "
+            "you take the fastest that fits. A budget is a limit, not a target: unused time has no value. Take "
             "the most accurate",
         ),
         Misconception(
-            "most accuracy for a byte",
+            "most accuracy per byte",
             most_for_a_byte,
             "you divide accuracy by bytes. Bytes range over powers of ten and accuracy hardly moves, so the smallest "
-            "wins, however bad it is. Under a budget, bytes only decide who takes part",
+            "wins, however bad it is. Under a budget, bytes only decide which networks qualify",
         ),
         Misconception(
             "kilobytes compared with bytes",
@@ -272,13 +273,15 @@ EXERCISE = Exercise(
         Misconception(
             "the best if nothing fits",
             best_if_nothing_fits,
-            "where nothing fits you name a network all the same. Whoever asked will ship it, and it will not run. "
-            "Return None",
+            "where nothing fits you return a network anyway. It will be shipped, and it will not run. Return None",
         ),
     ),
-    shows="budgets say who takes part, the mean on validation says who wins, and test has no say.",
+    shows=(
+        "budgets decide which networks qualify, the mean on validation decides which one wins, and test decides "
+        "nothing."
+    ),
     derivation=(
-        "Maximise the mean over seeds on validation, subject to bytes <= B and milliseconds <= M. The answer lies on "
+        "Maximize the mean over seeds on validation, subject to bytes <= B and milliseconds <= M. The answer is on "
         "the front: what dominates it would fit as well, and would have been chosen. Test is looked at once, for the "
         "one that was chosen."
     ),

@@ -184,7 +184,7 @@ EXERCISE = Exercise(
         "of the *other* keys in which they differ. A key that only one of them has is a difference, whatever its "
         "value: what is not stated is not known. `epochs` is a number or a list of stages that follow one another; "
         "equal totals are equal. `seeds` is a list without repeats; the same seeds in another order are equal. All "
-        "else is compared as it stands, lists with their order."
+        "other values are compared directly, lists with their order."
     ),
     skeleton=(
         "def my_unfair_keys(first, second, *, about):\n"
@@ -210,7 +210,7 @@ EXERCISE = Exercise(
             "missing keys overlooked",
             missing_keys_overlooked,
             "you compare only the keys that both recipes have. What one of them does not state may be anything, and "
-            "papers leave out just what would not look good",
+            "papers tend to leave out what would not look good",
         ),
         Misconception(
             "only the first recipe's keys",
@@ -224,19 +224,20 @@ EXERCISE = Exercise(
             "you take a missing key for None, as `.get` does. None says there was none; a missing key says nothing",
         ),
         Misconception(
-            "stages compared as they stand",
+            "stages not summed",
             stages_as_they_stand,
-            "you compare the epochs as they stand. Stages follow one another, so 30, 15 and 6 epochs are 51: sum them",
+            "you compare the epochs without summing them. Stages follow one another, so 30, 15 and 6 epochs are "
+            "51: sum them",
         ),
         Misconception(
             "the last stage alone",
             last_stage_only,
-            "you compare the last stage's epochs. The stages before it trained the same network, too: sum them",
+            "you compare the last stage's epochs. The stages before it trained the same network as well: sum them",
         ),
         Misconception(
             "the longest stage alone",
             longest_stage_only,
-            "you compare the longest stage's epochs. The others trained the same network, too: sum them",
+            "you compare the longest stage's epochs. The others trained the same network as well: sum them",
         ),
         Misconception(
             "seeds in order",
@@ -246,8 +247,8 @@ EXERCISE = Exercise(
         Misconception(
             "seeds counted",
             seeds_counted,
-            "you compare how many seeds there are. With other seeds the pairs share no start and no batch order, and "
-            "luck comes between them",
+            "you compare how many seeds there are. With other seeds the pairs do not share initialization and "
+            "batch order, and luck adds to the difference",
         ),
         Misconception(
             "one shared seed is enough",
@@ -263,7 +264,7 @@ EXERCISE = Exercise(
         Misconception(
             "not sorted",
             not_sorted,
-            "the right keys, in the order in which the recipes name them. Sort them",
+            "the right keys, in the order in which the recipes list them. Sort them",
         ),
         Misconception(
             "what agrees",
@@ -274,12 +275,13 @@ EXERCISE = Exercise(
             "every list summed",
             every_list_summed,
             "you sum every list of numbers. Only the stages of `epochs` follow one another; widths, say, are compared "
-            "as they stand",
+            "with their order",
         ),
     ),
     shows="a comparison is about one thing only if all else is stated and the same.",
     derivation=(
         "Whatever differs between two arms can explain a difference of their results. So the list must be empty before "
-        "the gap is given a name. The total of the epochs counts, for a rival trained once may use them all at once."
+        "the difference is attributed to anything. The total of the epochs counts, since an arm with one stage may "
+        "use them all at once."
     ),
 )

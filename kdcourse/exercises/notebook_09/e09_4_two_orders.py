@@ -116,8 +116,8 @@ EXERCISE = Exercise(
         Misconception(
             "one mask for both",
             one_mask_for_both,
-            "you take the mask of the float weights in both orders. Then the orders are the same, and that is the "
-            "cure; but whoever rounds first has only the rounded weights left to choose from",
+            "you take the mask of the float weights in both orders. Then the orders are the same, and that would "
+            "help; but if you round first, only the rounded weights are left to choose from",
         ),
         Misconception(
             "the two swapped",
@@ -134,7 +134,7 @@ EXERCISE = Exercise(
             "the errors added",
             errors_added,
             "you add what each step loses alone. A pruned weight is not rounded as well: its error is there once. And "
-            "a sum knows no order",
+            "a sum does not depend on the order",
         ),
         Misconception(
             "each step alone",
@@ -145,13 +145,13 @@ EXERCISE = Exercise(
             "all equals pruned",
             all_ties_pruned,
             "you prune by a threshold, so all weights equal to it go. After rounding many are equal, and far more than "
-            "the share goes. Choose places, not values",
+            "the sparsity asks for go. Choose positions, not values",
         ),
         Misconception(
             "all equals kept",
             all_ties_kept,
-            "you keep every weight that equals the threshold. After rounding many do, and less than the share goes. "
-            "Choose places, not values",
+            "you keep every weight that equals the threshold. After rounding many do, and fewer than asked for go. "
+            "Choose positions, not values",
         ),
         Misconception(
             "the last of equals pruned",
@@ -160,9 +160,9 @@ EXERCISE = Exercise(
             "what was agreed on: the first ones go",
         ),
         Misconception(
-            "the share that is kept",
+            "the fraction that is kept",
             share_kept,
-            "you keep the share that should go. Sparsity is the share of zeros",
+            "you keep what should go. Sparsity is the fraction of zeros",
         ),
         Misconception(
             "the order of signed values",
@@ -173,7 +173,7 @@ EXERCISE = Exercise(
         Misconception(
             "pruned row by row",
             pruned_row_by_row,
-            "you prune the share of every row. Here the smallest of the whole tensor go, wherever they lie",
+            "you prune each row separately. Here the smallest of the whole tensor go, wherever they are",
         ),
         Misconception(
             "a step too many in the grid",
@@ -186,9 +186,9 @@ EXERCISE = Exercise(
             "your grid has 2^bits - 1 steps on each side. One bit is for the sign: 2^(bits - 1) - 1",
         ),
         Misconception(
-            "cut off instead of rounded",
+            "truncated instead of rounded",
             cut_to_the_grid,
-            "you cut the fraction off. Every weight then shrinks by half a step on average, and many more become 0. "
+            "you truncate. Every weight then shrinks by half a step on average, and many more become 0. "
             "Round to the nearest",
         ),
         Misconception(
@@ -217,8 +217,9 @@ EXERCISE = Exercise(
     derivation=(
         "The grid is the same: the largest weight survives. A weight w with code k costs w² if pruned and "
         "(|w| - s|k|)² if kept, so keeping it saves s|k| (2|w| - s|k|), and that never falls as |w| grows. "
-        "To keep the largest is thus best for the rounded weights, too. After rounding, all |w| of one code look "
-        "alike, and their place decides. Few bits, many equals; at 8 bits hardly any. Where whole channels go, the "
-        "largest weight may go with them: then the grid differs as well, and is finer if it is fitted afterwards."
+        "So keeping the largest is best for the rounded weights as well. After rounding, all |w| with the same code "
+        "are equal, and their position decides. With few bits many are equal, with 8 bits hardly any. Where whole "
+        "channels go, the largest weight may go with them: then the grid differs as well, and is finer if it is "
+        "fitted afterwards."
     ),
 )

@@ -1,4 +1,4 @@
-"""09.5 the floor under a coded file."""
+"""09.5 the entropy bound of a coded file."""
 
 import math
 from collections import Counter
@@ -128,12 +128,12 @@ def entropy_drawn(g: torch.Generator) -> Case:
 
 EXERCISE = Exercise(
     id="09.5",
-    title="the floor under a coded file",
+    title="the entropy bound of a coded file",
     question=(
         "`symbols` is an int64 tensor (n,), n >= 1: each entry says which value of a codebook a weight takes, 0, 1, 2 "
         "and so on; 0 stands for a pruned weight. Not every symbol occurs. A coder that knows how often each symbol "
-        "occurs, and nothing else, needs at least n·H/8 bytes, where H is the entropy of these shares in bits. Write "
-        "`my_entropy_bytes(symbols)`: this floor as a float."
+        "occurs, and nothing else, needs at least n·H/8 bytes, where H is the entropy of these relative "
+        "frequencies in bits. Write `my_entropy_bytes(symbols)`: this bound as a float."
     ),
     skeleton=(
         "def my_entropy_bytes(symbols):\n"
@@ -145,8 +145,8 @@ EXERCISE = Exercise(
     drawn=entropy_drawn,
     hints=(
         "How surprising is a symbol that makes up half of the file? And one that makes up all of it?",
-        "A symbol of share p costs log2(1 / p) bits each time it occurs. H is the mean over the file: Σ p log2(1 / p) "
-        "over the symbols that occur. 8 bits are a byte.",
+        "A symbol of relative frequency p costs log2(1 / p) bits each time it occurs. H is the mean over the file: "
+        "Σ p log2(1 / p) over the symbols that occur. 8 bits are a byte.",
         "`counts = symbols.unique(return_counts=True)[1].double()`, `p = counts / counts.sum()`, then "
         "`len(symbols) * (p * torch.log2(1 / p)).sum().item() / 8`.",
     ),
@@ -162,14 +162,14 @@ EXERCISE = Exercise(
             "these are bits, eight times the bytes. Divide by 8",
         ),
         Misconception(
-            "bits for one symbol",
+            "bits per symbol",
             bits_a_symbol,
-            "this is H, the bits for one symbol. The file holds n of them; divide by 8 for bytes",
+            "this is H, the bits per symbol. The file contains n of them; divide by 8 for bytes",
         ),
         Misconception(
-            "bytes for one symbol",
+            "bytes per symbol",
             bytes_a_symbol,
-            "these are the bytes for one symbol. The file holds n of them",
+            "these are the bytes per symbol. The file contains n of them",
         ),
         Misconception(
             "all symbols as frequent",
@@ -186,25 +186,25 @@ EXERCISE = Exercise(
         Misconception(
             "whole bits for each symbol",
             whole_bits_each,
-            "you round each symbol's bits up. A table of codewords must, and pays a bit for a zero even where almost "
-            "all are zeros; an arithmetic coder need not, and comes close to the floor",
+            "you round each symbol's bits up. A table of codewords must, and spends a bit on a zero even where almost "
+            "all are zeros; an arithmetic coder need not, and comes close to the bound",
         ),
         Misconception(
             "the logarithm of the counts",
             log_of_counts,
-            "you take the logarithm of the counts, not of the shares. Frequent symbols then cost more than rare ones: "
-            "log2(n / count)",
+            "you take the logarithm of the counts, not of the frequencies. Frequent symbols then cost more than "
+            "rare ones: log2(n / count)",
         ),
         Misconception(
             "each symbol counted once",
             not_weighted,
             "you take the plain mean over the symbols. A rare one then counts as much as the zero that fills the file: "
-            "weight each by its share",
+            "weight each by its frequency",
         ),
         Misconception(
-            "shares forgotten in the sum",
+            "frequencies forgotten in the sum",
             summed_not_weighted,
-            "you sum log2(1 / p) over the symbols. Each must be weighted by its share, for so often it is paid",
+            "you sum log2(1 / p) over the symbols. Each must be weighted by its frequency: that is how often it occurs",
         ),
         Misconception(
             "NaN from an absent symbol",
@@ -221,7 +221,7 @@ EXERCISE = Exercise(
         Misconception(
             "whole bytes",
             whole_bytes,
-            "you round up to whole bytes. A file must, its floor need not; over many tensors the roundings add up",
+            "you round up to whole bytes. A file must, the bound need not; over many tensors the roundings add up",
         ),
         Misconception(
             "the sign forgotten",
@@ -231,12 +231,12 @@ EXERCISE = Exercise(
         Misconception(
             "whole bytes, rounded down",
             whole_bytes_below,
-            "you round down to whole bytes. The floor is a float, and below it no coder gets",
+            "you round down to whole bytes. The bound is a float, and no coder gets below it",
         ),
         Misconception(
             "the symbols as counts",
             shares_of_the_sum,
-            "you divide the symbols by their sum. A symbol is a name, not a count: count how often each one occurs",
+            "you divide the symbols by their sum. A symbol is a label, not a count: count how often each one occurs",
         ),
         Misconception(
             "times the number of symbols",
@@ -250,11 +250,14 @@ EXERCISE = Exercise(
             "symbols that do not occur",
         ),
     ),
-    shows="n·H/8 bytes is the least for a coder that knows the shares alone; places and neighbours may tell it more.",
+    shows=(
+        "n·H/8 bytes is the least for a coder that knows only the frequencies; positions and neighbours may tell "
+        "it more."
+    ),
     derivation=(
-        "A symbol of share p needs log2(1/p) bits; it occurs n·p times: n Σ p log2(1/p) = n·H bits. No code does "
-        "better on the mean for symbols drawn independently with these shares (Shannon 1948). Weights are not: a "
-        "coder that looks at rows and columns can get below. Codebook and header come on top. "
+        "A symbol of relative frequency p needs log2(1/p) bits; it occurs n·p times: n Σ p log2(1/p) = n·H bits. "
+        "No code does better on average for symbols drawn independently with these frequencies (Shannon 1948). "
+        "Weights are not: a coder that looks at rows and columns can get below. Codebook and header come on top. "
         "Han et al. 2016, arXiv:1510.00149, use Huffman codewords, with whole bits."
     ),
 )

@@ -113,7 +113,7 @@ def never_below_zero(before: Tensor, after: Tensor, labels: Tensor) -> Drop:
 
 
 def answers(labels: Tensor, classes: int, *, wrong: float, seed: int) -> Tensor:
-    """The labels, with a share of wrong answers that differs from class to class."""
+    """The labels, with a fraction of wrong answers that differs from class to class."""
     chance = torch.rand(len(labels), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     share = wrong * (0.4 + (labels * (seed + 3)) % 5 / 4)
     return torch.where(chance < share, (labels + 1 + (chance * 1000).long() % (classes - 1)) % classes, labels)
@@ -146,11 +146,12 @@ EXERCISE = Exercise(
     id="09.6",
     title="who pays for the compression",
     question=(
-        "`before` and `after` (N,) are the classes that a network names, before and after it was compressed; `labels` "
-        "(N,) are the true ones; all int64. Write `my_worst_class_drop(before, after, labels)`: the class whose "
-        "accuracy fell most and by how much, as (class, accuracy before - accuracy after). A class's accuracy is the "
-        "share of *its own images*, by label, that are answered right. Only classes that occur in `labels` count. "
-        "If no class fell, it is the one that rose least, and the drop is 0 or below. No two classes tie."
+        "`before` and `after` (N,) are the classes that a network predicts, before and after it was compressed; "
+        "`labels` (N,) are the true ones; all int64. Write `my_worst_class_drop(before, after, labels)`: the class "
+        "whose accuracy fell most and by how much, as (class, accuracy before - accuracy after). A class's "
+        "accuracy is the fraction of *its own images*, by label, that are classified correctly. Only classes that "
+        "occur in `labels` count. If no class fell, it is the one that rose least, and the drop is 0 or below. No "
+        "two classes tie."
     ),
     skeleton=(
         "def my_worst_class_drop(before, after, labels):\n"
@@ -161,14 +162,14 @@ EXERCISE = Exercise(
     cases=drop_cases,
     hints=(
         "If a class has 1 % of the images, how far can it fall before the accuracy over all images shows it?",
-        "For each class in `labels.unique()`: take its images with `labels == name`, the share of right answers before "
-        "and after, the difference. Then the largest.",
-        "`mine = labels == name`, `(before[mine] == name).double().mean() - (after[mine] == name).double().mean()`; "
+        "For each class in `labels.unique()`: take its images with `labels == digit`, the fraction of correct "
+        "predictions before and after, the difference. Then the largest.",
+        "`mine = labels == digit`, `(before[mine] == digit).double().mean() - (after[mine] == digit).double().mean()`; "
         "return `(int, float)`.",
     ),
     misconceptions=(
         Misconception(
-            "the share of all images",
+            "the fraction of all images",
             share_of_all_images,
             "you divide by all images. A small class can then be lost altogether and never come first. Divide by the "
             "images of the class",
@@ -176,14 +177,14 @@ EXERCISE = Exercise(
         Misconception(
             "images counted",
             images_counted,
-            "you count the answers lost. The largest class loses most of them, even if it hardly suffers. Divide by "
-            "the images of the class",
+            "you count the correct predictions that were lost. The largest class loses most of them, even if it "
+            "hardly suffers. Divide by the images of the class",
         ),
         Misconception(
             "new errors only",
             new_errors_only,
-            "you count the answers that turned wrong, and not those that turned right. Accuracy fell by the "
-            "difference. (The new errors are worth knowing, too: to a user each is a surprise.)",
+            "you count the predictions that became wrong, and not those that became correct. Accuracy fell by the "
+            "difference. (The new errors are worth knowing as well: to a user each one is a surprise.)",
         ),
         Misconception(
             "the size of the change",
@@ -193,20 +194,20 @@ EXERCISE = Exercise(
         Misconception(
             "where the networks disagree",
             disagreement,
-            "you measure where the two networks disagree. A wrong answer that became another wrong one cost nothing, "
-            "and one that became right is a gain",
+            "you measure where the two networks disagree. A wrong prediction that became another wrong one cost "
+            "nothing, and one that became right is a gain",
         ),
         Misconception(
-            "by the class that is named",
+            "by the class that is predicted",
             by_the_class_named,
-            "you group the images by the answer. That is precision, how far an answer can be trusted; who pays is told "
-            "by the true class, the label",
+            "you group the images by the prediction. That is precision, how far a prediction can be trusted; who "
+            "pays is decided by the true class, the label",
         ),
         Misconception(
-            "a share of what there was",
+            "a fraction of what there was",
             share_of_what_there_was,
-            "you divide the drop by the accuracy before. From 0.5 to 0.4 is then 0.2. Asked is the difference, 0.1, in "
-            "shares of the class's images",
+            "you divide the drop by the accuracy before. From 0.5 to 0.4 is then 0.2. Return the difference, 0.1, as a "
+            "fraction of the class's images",
         ),
         Misconception(
             "the lowest afterwards",
@@ -217,11 +218,11 @@ EXERCISE = Exercise(
         Misconception(
             "the drop of the whole",
             drop_of_the_whole,
-            "the class is right, but the drop is that over all images. In this mean the harm to one class disappears, "
-            "which is why it is looked for",
+            "the class is right, but the drop is that over all images. In that mean the harm to one class disappears, "
+            "which is why we look at each class",
         ),
         Misconception(
-            "the sign turned",
+            "the wrong sign",
             sign_turned,
             "the class is right, but your drop has the wrong sign: before minus after, so that a loss is positive",
         ),
@@ -239,10 +240,10 @@ EXERCISE = Exercise(
         Misconception(
             "never below zero",
             never_below_zero,
-            "you cut the drop off at 0. Where every class gained, the least gain is worth knowing, as a negative drop",
+            "you clamp the drop at 0. Where every class gained, the least gain is worth knowing, as a negative drop",
         ),
     ),
-    shows="a mean over all images can stay while one class pays: look at each by its own images.",
+    shows="a mean over all images can stay the same while one class pays: look at each class separately.",
     derivation=(
         "accuracy = Σ_c (n_c / N) · accuracy_c: a class counts by its size, so a drop d in it moves the mean by only "
         "d·n_c/N. Why it is worth looking: Hooker et al. 2019, arXiv:1911.05248, and 2020, arXiv:2010.03058, found "

@@ -11,7 +11,7 @@ QUESTIONS = (
             Choice("a sixteenth", "Only if all of it shrank. Graph, names and scales are stored as before."),
             Choice(
                 "a little more than a sixteenth",
-                "Shares multiply, and what does not shrink weighs more and more.",
+                "Fractions multiply, and what does not shrink matters more and more.",
                 right=True,
             ),
         ),
@@ -20,9 +20,9 @@ QUESTIONS = (
         "09.b",
         "What you ship is an int8 file, run by onnxruntime. Which accuracy goes into the table?",
         (
-            Choice("The float network's, before it was rounded", "Nobody will run that network."),
+            Choice("The float network's, before it was rounded", "That network is never run."),
             Choice("That of PyTorch's simulated rounding", "It is near, but export, folding and kernels come after."),
-            Choice("The file's own, run by onnxruntime", "Whatever went wrong on the way is in it.", right=True),
+            Choice("The file's own, run by onnxruntime", "It includes whatever went wrong on the way.", right=True),
         ),
     ),
     Question(
@@ -32,10 +32,10 @@ QUESTIONS = (
             Choice("equal compute: the epochs are equal", "In one of them every step runs two networks."),
             Choice(
                 "the same images, but not equal compute",
-                "The teacher's runs, and its training, come on top.",
+                "The forward passes of the teacher, and its training, come on top.",
                 right=True,
             ),
-            Choice("different images: the teacher brings its own", "It saw the same. It adds what it made of them."),
+            Choice("different images: the teacher brings its own", "It saw the same images. It adds its predictions."),
         ),
     ),
 )

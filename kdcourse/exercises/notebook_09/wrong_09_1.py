@@ -75,14 +75,14 @@ WRONG = (
     Misconception(
         "a sweep by cost alone",
         sweep_by_cost_alone,
-        "you sweep by rising cost and keep what gains more than the best so far. Of equal costs the larger gain "
+        "you sweep by increasing cost and keep what gains more than the best so far. Of equal costs the larger gain "
         "must come first, and of networks equal in both all stay",
     ),
     Misconception(
         "a loose sweep by cost alone",
         loose_sweep_by_cost_alone,
-        "you sweep by rising cost and keep what gains as much as the best so far. So a dearer network stays that "
-        "gains no more, and of equal costs one that gains less",
+        "you sweep by increasing cost and keep what gains as much as the best so far. So a more expensive network "
+        "stays that gains no more, and of equal costs one that gains less",
     ),
     Misconception(
         "a sweep from 0",
@@ -98,8 +98,8 @@ WRONG = (
     Misconception(
         "the best ratio",
         best_ratio,
-        "you return the network with the most gain for its cost. That is one trade among many: the front holds "
-        "all that nobody dominates",
+        "you return the network with the most gain for its cost. That is one trade among many: the front contains "
+        "all that are not dominated",
     ),
     Misconception(
         "the dominated",
@@ -109,8 +109,8 @@ WRONG = (
     Misconception(
         "the first place of equals",
         first_place_of_equals,
-        "you look up the place with `index`, which finds the first of equal networks again and again. Keep the "
-        "places themselves",
+        "you look up the position with `index`, which finds the first of equal networks again and again. Keep the "
+        "indices themselves",
     ),
     Misconception(
         "better in one is enough",
