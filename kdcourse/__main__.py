@@ -15,6 +15,7 @@ from typing import NoReturn
 from ._base.places import fitting, say
 
 COURSE = Path(__file__).resolve().parent.parent
+FIRST = "00_start_here.ipynb"
 REINSTALL = "run make lab again, or pip install -r requirements.txt"
 
 
@@ -190,10 +191,11 @@ CHECKS: dict[str, Callable[[], str]] = {
 
 
 def lab(arguments: list[str]) -> NoReturn:
-    """Replace this process by JupyterLab on the first notebook; root and screenless machines are allowed for."""
-    start = "notebooks/00_start_here.ipynb"
-    if not (COURSE / start).is_file():
-        sys.exit("kdcourse: the notebooks are not here: run this in a checkout of the course")
+    """Replace this process by JupyterLab on the learner's copies; root and screenless machines are allowed for."""
+    if not (COURSE / "notebooks" / FIRST).is_file():
+        sys.exit(
+            "kdcourse: the notebooks are not here (pip installs the package alone): clone the course, run make lab"
+        )
     try:
         _lab()
     except Trouble as trouble:
@@ -201,7 +203,7 @@ def lab(arguments: list[str]) -> NoReturn:
     except ImportError:
         sys.exit(f"kdcourse: JupyterLab is not installed: {REINSTALL}")
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={COURSE}"]
-    command += [f"--LabApp.default_url=/lab/tree/{start}", "--log-level=CRITICAL"]
+    command += [f"--LabApp.default_url=/lab/tree/{_copies()}/{FIRST}", "--log-level=CRITICAL"]
     # nothing leaves the machine: labconfig/ beside this file switches JupyterLab's news and update checks off, no list
     # of extensions is fetched, and npm, which may ask for its own newest version, is not called
     command += ["--LabApp.extension_manager=readonly", "--LanguageServerManager.autodetect=False"]
@@ -217,6 +219,24 @@ def lab(arguments: list[str]) -> NoReturn:
     if os.name == "nt":  # where execv tears arguments apart at blanks
         sys.exit(subprocess.run(command + arguments).returncode)
     os.execv(sys.executable, command + arguments)
+
+
+def _copies() -> str:
+    """The folder to open: the learner's, brought up to date; the originals where nothing can be written."""
+    from .copies import FOLDER, refresh
+
+    try:
+        sentences = refresh(COURSE)
+    except OSError as error:
+        if os.access(COURSE, os.W_OK):
+            sys.exit(f"kdcourse: {fitting(error.strerror or str(error), sys.stderr.encoding)}")
+        say(f"{error.strerror or error}. The originals are opened; what you write into them cannot be saved.")
+        return "notebooks"
+    for sentence in sentences:
+        say(sentence)
+    if not (COURSE / FOLDER / FIRST).is_file():
+        sys.exit("kdcourse: the first notebook could not be copied, as said above")
+    return FOLDER
 
 
 def main() -> int:

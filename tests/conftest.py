@@ -1,12 +1,13 @@
 """A progress file for a test; at the end of a run how much of each notebook nbval compares, the mutants' table and the
 counts of the matrix of helpers and networks."""
 
+import shutil
 from collections import Counter
 
 import nbformat
 import pytest
 import torch
-from test_notebooks import NOTEBOOKS, code_cells, compared
+from test_notebooks import NOTEBOOKS, ROOT, code_cells, compared
 
 import kdcourse  # noqa: F401 (before any onnxruntime, whose telemetry it switches off)
 
@@ -25,6 +26,14 @@ def own_progress(tmp_path, monkeypatch):
     monkeypatch.delenv("KDCOURSE_GRADING", raising=False)
     monkeypatch.setattr("kdcourse.exercises._hints_given", {})
     return tmp_path / "progress.json"
+
+
+@pytest.fixture
+def own_course(tmp_path):
+    """A checkout of the test's own, to start the course in: the package and the notebooks."""
+    for part in ("kdcourse", "notebooks"):
+        shutil.copytree(ROOT / part, tmp_path / "course" / part, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    return tmp_path / "course"
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -114,9 +114,9 @@ def test_a_notebook_that_exports_asks_nobody(tmp_path):
 
 
 @behind_a_fence
-def test_jupyterlab_asks_nobody_also_where_it_lists_extensions(tmp_path):
+def test_jupyterlab_asks_nobody_also_where_it_lists_extensions(tmp_path, own_course):
     (tmp_path / "lab.py").write_text(LAB, encoding="utf-8")
-    seen = python(tmp_path, tmp_path / "lab.py")
+    seen = python(tmp_path, tmp_path / "lab.py", cwd=own_course)
     assert seen.result.stdout.split() == ["200"] * 4
     assert fence.strange(seen.home) == set()
 

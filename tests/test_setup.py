@@ -167,7 +167,7 @@ def test_unknown_command_lists_the_commands():
     assert "doctor" in result.stderr
 
 
-def test_lab_serves_the_first_notebook_and_says_where(tmp_path):
+def test_lab_serves_the_copy_of_the_first_notebook_and_says_where(tmp_path, own_course):
     home = {name: str(tmp_path / name) for name in ("HOME", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")}
     environment = {**os.environ, **home, "JUPYTER_CONFIG_DIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
     environment.pop("DISPLAY", None)
@@ -177,13 +177,13 @@ def test_lab_serves_the_first_notebook_and_says_where(tmp_path):
         port = probe.getsockname()[1]
     server = subprocess.Popen(
         [sys.executable, "-m", "kdcourse", "lab", "--no-browser", f"--ServerApp.port={port}"],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        cwd=own_course, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:
         deadline, address = time.monotonic() + 60, None
         while address is None and time.monotonic() < deadline:
             address = re.search(
-                rf"http://127\.0\.0\.1:{port}/lab/tree/notebooks/00_start_here\S+", server.stdout.readline()
+                rf"http://127\.0\.0\.1:{port}/lab/tree/my_course/00_start_here\S+", server.stdout.readline()
             )
         assert address
         while True:
@@ -201,6 +201,9 @@ def test_lab_serves_the_first_notebook_and_says_where(tmp_path):
         with urllib.request.urlopen(settings, timeout=30) as answer:
             asks_for_news = json.load(answer)["schema"]["properties"]["fetchNews"]["default"]
         assert asks_for_news == "false", "JupyterLab would ask whether it may fetch news"
+        copy = f"http://127.0.0.1:{port}/api/contents/my_course/00_start_here.ipynb?{token}"
+        with urllib.request.urlopen(copy, timeout=30) as answer:
+            assert json.load(answer)["writable"]
     finally:
         server.terminate()
         server.communicate(timeout=30)
@@ -227,3 +230,9 @@ def test_wheel_works_outside_the_checkout(tmp_path):
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert result.stdout.strip() == "0.0", result.stderr
+    lab = subprocess.run(
+        [sys.executable, "-m", "kdcourse", "lab"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert lab.returncode == 1
+    assert lab.stderr.startswith("kdcourse: the notebooks are not here (pip installs the package alone): clone")
+    assert len(lab.stderr.splitlines()) == 1

@@ -22,7 +22,7 @@ FLAGS = [
 ]  # fmt: skip
 NOWHERE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 DEAD_PROXY = "http://127.0.0.1:9"
-LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info", "tests", "MNIST")
+LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info", "tests", "MNIST", "my_course")
 RUN_LIMIT = 600  # seconds for a whole notebook
 
 
@@ -126,7 +126,7 @@ class Opened:
         page.on("pageerror", lambda error: self.uncaught.append(str(error)))
 
     def open(self):
-        where = f"/lab/workspaces/{self.path.stem}/tree/notebooks/{self.path.name}"
+        where = f"/lab/workspaces/{self.path.stem}/tree/my_course/{self.path.name}"
         self.page.goto(f"{self.lab.url}{where}?token={self.lab.token}")
         self.page.wait_for_selector(".jp-NotebookPanel .jp-CodeCell", timeout=60_000)
         self.wait_until_idle(60)
