@@ -44,6 +44,7 @@ def test_the_file_is_as_the_tool_writes_it(number):
         ("exactly True", "True"),
         ("exactly relu", "relu"),
         ("0 ± 1e-12", "<= 0.001"),
+        ("0 ± 1e-12", "= 0"),
     ],
 )
 def test_a_bound_implies_what_is_no_narrower(bound, means):
@@ -64,6 +65,7 @@ def test_a_bound_implies_what_is_no_narrower(bound, means):
         ("exactly True", "False"),
         ("exactly True", "= 1"),
         ("≤ 2", "> 0"),
+        ("0 ± 0.2", "= 0"),
     ],
 )
 def test_a_bound_does_not_imply_more_than_it_says(bound, means):

@@ -56,8 +56,8 @@ def interval(bound: str) -> tuple[float, float] | None:
 def implies(bound: str, means: str) -> bool:
     """Whether every value within a printed bound fulfils a relation.
 
-    Relations: ``>= 1.5``, ``<=``, ``>``, ``<``; ``= 0.27``, equal as far as the digits go; ``~ 2``, within a factor
-    of two; ``1 to 2``; or the word behind "exactly". Raises ``ValueError`` where it is none of them.
+    Relations: ``>= 1.5``, ``<=``, ``>``, ``<``; ``= 0.27``, equal as far as the digits go, ``= 0`` up to rounding;
+    ``~ 2``, within a factor of two; ``1 to 2``; or the word behind "exactly". Raises ``ValueError`` where it is none of them.
 
     >>> implies("≥ 0.5", "> 0"), implies("0.27 ± 0.01", "= 0.3"), implies("exactly True", "True")
     (True, True, True)
@@ -73,7 +73,7 @@ def implies(bound: str, means: str) -> bool:
     limit, sign = number(match["number"]), match["sign"]
     if sign == "=":
         digits = len(match["number"].partition(".")[2])
-        half = 0.5 * 10**-digits * (1 + 1e-9)
+        half = 0.5 * 10**-digits * (1 + 1e-9) if limit else TOLERANCE
         return low == high == limit or limit - half <= low <= high <= limit + half
     if sign == "~":
         ends = sorted((limit / 2, limit * 2))

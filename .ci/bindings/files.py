@@ -15,7 +15,7 @@ from nbformat import NotebookNode
 
 from kdcourse._base.files import write_whole
 
-from .claims import Claim, carried, claim_problems, interval, rounded
+from .claims import Claim, carried, claim_problems, implies, interval, rounded
 from .evidence import IGNORE, ROOT, Page, formula_problems, page, sentence_problems
 from .words import DISPLAYED, blocks, flat, split
 
@@ -241,8 +241,8 @@ def relation(bound: str) -> str:
     if allowed is None:
         return bound.removeprefix("exactly ")
     low, high = allowed
-    if low == high:
-        return f"= {low:.10g}"
+    if high - low <= 2e-3 and implies(bound, f"= {(low + high) / 2:.10g}"):
+        return f"= {(low + high) / 2:.10g}"
     return (
         f"<= {high:g}"
         if low == float("-inf")

@@ -3,6 +3,7 @@
 from .._base.extras import missing
 
 try:
+    from .drawn import drawn
     from .fronts import KINDS, Point, pareto, pareto_points
     from .networks import channel_ties, roofline
     from .page import RESOLUTION, axes_grid, picture, show
@@ -31,6 +32,7 @@ __all__ = [
     "class_bars",
     "curves",
     "digits",
+    "drawn",
     "grid_histogram",
     "intervals",
     "matrix",

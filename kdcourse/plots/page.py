@@ -1,6 +1,7 @@
 """A figure on the page: its size, and its picture with alt text."""
 
 import base64
+import hashlib
 import html
 import io
 from typing import Any
@@ -9,11 +10,16 @@ import matplotlib
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from .drawn import drawn
+
 RESOLUTION = 2  # picture points to a page point, for sharp text on dense screens
 
 
-def show(figure: Figure, alt: str) -> None:
+def show(figure: Figure, alt: str, *, live: bool = False) -> None:
     """Display ``figure`` with ``alt``, the text that a screen reader speaks in its place, and close it.
+
+    Beside the picture stand what it draws (`drawn`; ``live`` where another processor draws other values) and a digest
+    of its bytes, so that the tests see whether the stored picture is the one that was drawn.
 
     >>> figure, axis = axes_grid()
     >>> show(figure, "An empty figure, to be drawn on")
@@ -21,7 +27,10 @@ def show(figure: Figure, alt: str) -> None:
     """
     from IPython.display import display
 
-    display({"text/html": picture(figure, alt), "text/plain": f"Figure: {alt}"}, raw=True)
+    told = drawn(figure, live=live)
+    data = _png(figure, alt, RESOLUTION)
+    marks = f' data-drawn="{html.escape(told)}" data-picture="{hashlib.sha256(data).hexdigest()[:16]}"'
+    display({"text/html": _image(figure, alt, data, marks), "text/plain": f"Figure: {alt}"}, raw=True)
 
 
 def picture(figure: Figure, alt: str, *, resolution: int = RESOLUTION) -> str:
@@ -31,6 +40,10 @@ def picture(figure: Figure, alt: str, *, resolution: int = RESOLUTION) -> str:
     >>> picture(figure, "An empty figure, to be drawn on")[:45]
     '<img alt="An empty figure, to be drawn on" wi'
     """
+    return _image(figure, alt, _png(figure, alt, resolution))
+
+
+def _png(figure: Figure, alt: str, resolution: int) -> bytes:
     if len(alt.split()) < 5:
         raise ValueError(f"alt text must say what the figure shows, got {alt!r}")
     buffer = io.BytesIO()
@@ -38,9 +51,13 @@ def picture(figure: Figure, alt: str, *, resolution: int = RESOLUTION) -> str:
     with matplotlib.style.context("default"):
         figure.savefig(buffer, format="png", dpi=100 * resolution, facecolor="white")
     plt.close(figure)
+    return buffer.getvalue()
+
+
+def _image(figure: Figure, alt: str, data: bytes, marks: str = "") -> str:
     width = round(figure.get_size_inches()[0] * 100)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{html.escape(alt)}" width="{width}" src="data:image/png;base64,{data}">'
+    source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    return f'<img alt="{html.escape(alt)}" width="{width}"{marks} src="{source}">'
 
 
 def _write_in_black(figure: Figure) -> None:
