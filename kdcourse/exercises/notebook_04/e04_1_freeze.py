@@ -1,4 +1,4 @@
-"""04.1 a teacher that holds still."""
+"""04.1 a frozen teacher."""
 
 from copy import deepcopy
 from typing import Any
@@ -105,7 +105,7 @@ class Scaled(nn.Module):
 
 
 def is_frozen(result: Any, case: Case) -> Any:
-    """What holds of the returned teacher: parameters that take gradients, modes, statistics moved by a batch."""
+    """What is true of the returned teacher: parameters that take gradients, modes, statistics moved by a batch."""
     if not isinstance(result, nn.Module):
         return result
     wants, found = [parameter.requires_grad for parameter in result.parameters()], modes(result)
@@ -143,13 +143,13 @@ def drawn_network(g: torch.Generator) -> Case:
 
 EXERCISE = Exercise(
     id="04.1",
-    title="a teacher that holds still",
+    title="a frozen teacher",
     question=(
-        "Write `my_freeze(teacher)`: it makes a network hold still while a student learns from it, and returns it. "
+        "Write `my_freeze(teacher)`: it freezes a network while a student learns from it, and returns it. "
         "Afterwards none of its parameters takes a gradient, and a batch moves none of its statistics. "
         "Change the network itself."
     ),
-    skeleton='def my_freeze(teacher):\n    """Make the teacher hold still, and return it."""\n    ...',
+    skeleton='def my_freeze(teacher):\n    """Freeze the teacher, and return it."""\n    ...',
     reference=freeze,
     alternatives=(freeze_in_a_line, freeze_by_modules),
     cases=freeze_cases,
@@ -163,15 +163,14 @@ EXERCISE = Exercise(
         Misconception(
             "teacher left in train mode",
             gradients_only,
-            "the parameters hold still, but the teacher is in train mode: every batch moves the statistics "
-            "of its batch "
-            "norm, and dropout makes its targets random. `torch.no_grad()` does not stop that; `eval()` does",
+            "the parameters are frozen, but the teacher is in train mode: every batch moves the statistics of its "
+            "batch norm, and dropout makes its targets random. `torch.no_grad()` does not stop that; `eval()` does",
         ),
         Misconception(
             "teacher receives gradients",
             eval_only,
             "the teacher is in eval mode, but its parameters still take gradients. `eval()` does not stop that: memory "
-            "doubles, and an optimizer that holds them lets the teacher drift towards the student",
+            "doubles, and an optimizer that has them lets the teacher drift towards the student",
         ),
         Misconception(
             "no_grad around nothing",
@@ -188,7 +187,7 @@ EXERCISE = Exercise(
         Misconception(
             "the last layer only",
             last_layer_only,
-            "only the last layer is frozen. That is for fine-tuning; a teacher holds still as a whole",
+            "only the last layer is frozen. That is for fine-tuning; a teacher is frozen as a whole",
         ),
         Misconception(
             "an attribute on the network",
@@ -230,7 +229,7 @@ EXERCISE = Exercise(
             "you switch off what is called a weight; the biases, and parameters of other names, still take gradients",
         ),
     ),
-    shows="a teacher holds still only with both: eval mode for its statistics, no gradients for its parameters.",
+    shows="a teacher is frozen only with both: eval mode for its statistics, no gradients for its parameters.",
     derivation=(
         "`requires_grad` decides what backward computes, `training` how batch norm and dropout act forward. Neither "
         "touches the other."

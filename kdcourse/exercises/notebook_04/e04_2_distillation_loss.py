@@ -119,10 +119,10 @@ EXERCISE = Exercise(
     id="04.2",
     title="labels and teacher, mixed",
     question=(
-        "Write `my_distillation_loss(student_logits, teacher_logits, labels, *, temperature, alpha)` for "
-        "logits (N, C): "
-        "(1 - alpha) × the label loss + alpha × the distillation loss with its T². `alpha` is the teacher's weight. "
-        "You may use `F.cross_entropy`, and `kd_loss` from `kdcourse.losses`. Only the student gets a gradient. "
+        "Write `my_distillation_loss(student_logits, teacher_logits, labels, *, temperature, alpha)` for logits (N, "
+        "C): (1 - alpha) × the label loss + alpha × the distillation loss with its T². `alpha` is the teacher's "
+        "weight. You may use `F.cross_entropy`, and `kd_loss` from `kdcourse.losses`. Only the student gets a "
+        "gradient. "
         f"{REFUSES_SHAPES}"
     ),
     skeleton=(
@@ -142,7 +142,7 @@ EXERCISE = Exercise(
         Misconception(
             "temperature on the label term",
             label_term_softened,
-            "you soften the label term too. Its gradient then shrinks as T grows, and accuracy falls with it. The "
+            "you soften the label term as well. Its gradient then shrinks as T grows, and accuracy falls with it. The "
             "label is hard: it sees the logits at temperature 1",
             _MIX,
         ),
@@ -150,7 +150,7 @@ EXERCISE = Exercise(
             "labels only",
             labels_only,
             "your loss never reads the teacher: it is the label loss, at full weight. 'Distillation' then equals "
-            "ordinary training, as in tutorials that circulate",
+            "ordinary training, as some public tutorials do",
             _MIX,
         ),
         Misconception(
@@ -162,15 +162,14 @@ EXERCISE = Exercise(
         Misconception(
             "never reads the student",
             never_reads_the_student,
-            "your soft term does not depend on the student: it is the teacher against itself. The loss looks "
-            "alive, but "
-            "the student learns from the labels alone",
+            "your soft term does not depend on the student: it is the teacher against itself. The loss looks alive, "
+            "but the student learns from the labels alone",
             _MIX,
         ),
         Misconception(
             "alpha on the labels",
             alpha_on_the_labels,
-            "alpha weights the labels in your function. Here it weights the teacher. Both conventions circulate, so "
+            "alpha weights the labels in your function. Here it weights the teacher. Both conventions are in use, so "
             "always say which one you mean",
             _MIX,
         ),
@@ -184,7 +183,7 @@ EXERCISE = Exercise(
         Misconception(
             "T² on the whole mix",
             t_squared_on_all,
-            "T² multiplies the label term too. It belongs to the soft term only, whose gradient shrinks with T",
+            "T² multiplies the label term as well. It belongs to the soft term only, whose gradient shrinks with T",
             _MIX,
         ),
         Misconception(

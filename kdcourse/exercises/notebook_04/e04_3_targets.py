@@ -94,14 +94,14 @@ EXERCISE = Exercise(
     ),
     skeleton=(
         "def my_batch_targets(teacher_logits, order, batch_size):\n"
-        '    """The kept teacher logits for each batch of an epoch in this order."""\n    ...'
+        '    """The cached teacher logits for each batch of an epoch in this order."""\n    ...'
     ),
     reference=batch_targets,
     alternatives=(targets_by_slices, targets_reordered_first),
     cases=targets_cases,
     drawn=drawn_epoch,
     hints=(
-        "Which images does the first batch hold? Which rows belong to them?",
+        "Which images does the first batch contain? Which rows belong to them?",
         "`order.split(batch_size)` gives the row numbers of every batch.",
         "`[teacher_logits[rows] for rows in order.split(batch_size)]`.",
     ),
@@ -109,15 +109,15 @@ EXERCISE = Exercise(
         Misconception(
             "targets by position",
             order_ignored,
-            "you take the kept logits by position, but the images were shuffled: nearly every target belongs "
-            "to another "
-            "image. The loss still falls, and the student learns noise. Index the kept logits with the row numbers",
+            "you take the kept logits by position, but the images were shuffled: nearly every target belongs to "
+            "another image. The loss still falls, and the student learns noise. Index the kept logits with the row "
+            "numbers",
         ),
         Misconception(
             "order inverted",
             order_inverted,
-            "you use the inverse of the order: where each image went, not which image comes. `order` already holds row "
-            "numbers",
+            "you use the inverse of the order: where each image went, not which image comes. `order` already "
+            "contains row numbers",
         ),
         Misconception(
             "last batch dropped",
@@ -138,7 +138,7 @@ EXERCISE = Exercise(
         Misconception(
             "number of batches for their size",
             size_for_count,
-            "`chunk(k)` makes k batches. `batch_size` is how many images a batch holds: `split(batch_size)`",
+            "`chunk(k)` makes k batches. `batch_size` is how many images a batch contains: `split(batch_size)`",
         ),
         Misconception(
             "one tensor for the epoch",
@@ -174,5 +174,7 @@ EXERCISE = Exercise(
         ),
     ),
     shows="kept targets are looked up by image, so shuffling cannot mix them up.",
-    derivation="The batch holds images[rows], so its targets are teacher_logits[rows], with the very same row numbers.",
+    derivation=(
+        "The batch contains images[rows], so its targets are teacher_logits[rows], with the very same row numbers."
+    ),
 )

@@ -151,10 +151,9 @@ EXERCISE = Exercise(
     id="04.4",
     title="measuring without a trace",
     question=(
-        "Write `my_measure(student, images, labels)`: the student's accuracy in *eval mode*. Afterwards "
-        "every part of "
-        "the student is in the mode it was in before, so that training can go on as if nothing had happened. "
-        "Some parts may have been in eval mode on purpose, and some parameters may take no gradient."
+        "Write `my_measure(student, images, labels)`: the student's accuracy in *eval mode*. Afterwards every part of "
+        "the student is in the mode it was in before, so that training can continue as if nothing had happened. Some "
+        "parts may have been in eval mode on purpose, and some parameters may take no gradient."
     ),
     skeleton=(
         'def my_measure(student, images, labels):\n    """Accuracy in eval mode; every mode is restored."""\n    ...'
@@ -164,7 +163,7 @@ EXERCISE = Exercise(
     cases=measure_cases,
     drawn=drawn_measure,
     hints=(
-        "What does the next epoch do if nobody switches back?",
+        "What does the next epoch do if the mode is not switched back?",
         "`student.eval()` changes every part. Remember `module.training` for each of `student.modules()` first.",
         "`before = [(m, m.training) for m in student.modules()]`, measure, then set each `m.training` back.",
     ),
@@ -172,9 +171,8 @@ EXERCISE = Exercise(
         Misconception(
             "student left in eval mode",
             left_in_eval_mode,
-            "the number is right, but the student stays in eval mode. From the second epoch on dropout is "
-            "off and batch "
-            "norm's statistics stand still, and nothing says so",
+            "the number is right, but the student stays in eval mode. From the second epoch on dropout is off and "
+            "batch norm's statistics no longer change, and nothing says so",
         ),
         Misconception(
             "everything to train mode",
@@ -209,8 +207,8 @@ EXERCISE = Exercise(
         Misconception(
             "one level only",
             children_restored_only,
-            "you restore the student and its direct children. What lies deeper stays in eval mode: `modules()` goes "
-            "through all levels, `children()` through one",
+            "you restore the student and its direct children. What is nested deeper stays in eval mode: "
+            "`modules()` goes through all levels, `children()` through one",
         ),
         Misconception(
             "parameters frozen afterwards",
@@ -222,7 +220,7 @@ EXERCISE = Exercise(
             "parameters thawed afterwards",
             thawed_afterwards,
             "every parameter takes a gradient afterwards, also one that was frozen on purpose. `torch.no_grad()` "
-            "around the forward pass leaves them as they are",
+            "around the forward pass leaves them unchanged",
         ),
         Misconception(
             "a count for a fraction",

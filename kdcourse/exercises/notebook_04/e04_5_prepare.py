@@ -1,4 +1,4 @@
-"""04.5 an optimizer that holds the right numbers."""
+"""04.5 an optimizer with the right parameters."""
 
 from typing import Any
 
@@ -91,12 +91,12 @@ def prepare_cases() -> list[Case]:
 
 EXERCISE = Exercise(
     id="04.5",
-    title="an optimizer that holds the right numbers",
+    title="an optimizer with the right parameters",
     question=(
         "The student is an `nn.Sequential` that ends in a linear layer. Write `my_prepare(student, teacher, classes)`: "
         "replace that layer by a new linear layer with a bias for `classes` classes, of the same dtype, and return "
         "`(student, optimizer)`: a plain SGD optimizer (learning rate 0.1, no momentum, no weight decay) that trains "
-        "the whole student and nothing else. The other layers stay as they are, and so does the teacher."
+        "the whole student and nothing else. Do not modify the other layers or the teacher."
     ),
     skeleton=(
         "def my_prepare(student, teacher, classes):\n"

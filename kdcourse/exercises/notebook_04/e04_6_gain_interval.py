@@ -158,10 +158,10 @@ EXERCISE = Exercise(
     id="04.6",
     title="a fair interval",
     question=(
-        "Two dictionaries from seed to accuracy; their orders may differ, and a seed may have run in one arm only. "
-        "Write `my_gain_interval(distilled, alone)`: the mean of distilled minus alone over the seeds that "
-        "*both* have, "
-        "and the two ends of its 95 % interval by Student's t, paired by seed. `scipy.stats.t.ppf` gives quantiles."
+        "Two dictionaries map seeds to accuracies; their orders may differ, and a seed may have run in one arm only. "
+        "Write `my_gain_interval(distilled, alone)`: the mean of distilled minus alone over the seeds that *both* "
+        "have, and the two ends of its 95 % interval by Student's t, paired by seed. `scipy.stats.t.ppf` gives "
+        "quantiles."
     ),
     skeleton=(
         "def my_gain_interval(distilled, alone):\n"
@@ -180,8 +180,8 @@ EXERCISE = Exercise(
         Misconception(
             "different seeds in the two arms",
             paired_by_place,
-            "you pair by place, so different seeds meet. The difference then holds the luck of both starts. Look each "
-            "seed up in both dictionaries",
+            "you pair by position, so different seeds meet. The difference then contains the luck of both "
+            "starts. Look each seed up in both dictionaries",
         ),
         Misconception(
             "arms not paired",
@@ -204,7 +204,7 @@ EXERCISE = Exercise(
         Misconception(
             "spread for standard error",
             spread_for_error,
-            "you forget to divide by √n. This shows how single seeds spread, not how sure the mean is",
+            "you forget to divide by √n. This shows how single seeds spread, not how precise the mean is",
         ),
         Misconception(
             "one side only",

@@ -139,10 +139,9 @@ EXERCISE = Exercise(
     id="04.7",
     title="how long it takes to win",
     question=(
-        "Two arms were trained for several numbers of steps. Write `my_overtakes(steps, alone, distilled)`: "
-        "the smallest "
-        "number of steps from which on the distilled student is strictly better at *every* longer training too; "
-        "`None` if there is none. The three lists go together; `steps` ascends and may begin with 0."
+        "Two arms were trained for several numbers of steps. Write `my_overtakes(steps, alone, distilled)`: the "
+        "smallest number of steps from which on the distilled student is strictly better at *every* longer training "
+        "as well; `None` if there is none. The three lists go together; `steps` ascends and may begin with 0."
     ),
     skeleton=(
         "def my_overtakes(steps, alone, distilled):\n"
@@ -155,7 +154,7 @@ EXERCISE = Exercise(
     hints=(
         "A lead that is lost again does not count. From which end is that easiest to see?",
         "Go from the longest training backwards, for as long as the distilled student is ahead.",
-        "`wins = [d > a for ...]`, then the first place at which `all(wins[place:])`.",
+        "`wins = [d > a for ...]`, then the first position at which `all(wins[place:])`.",
     ),
     misconceptions=(
         Misconception(

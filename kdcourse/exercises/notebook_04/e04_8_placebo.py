@@ -133,8 +133,8 @@ EXERCISE = Exercise(
     question=(
         "To see whether soft targets must fit *their* image, give each image the teacher's logits of another image of "
         "the same *label*. Write `my_placebo(teacher_logits, labels)`: a tensor whose row k holds the logits of "
-        "the next row with its label; the last row of a label gets those of the first. Leave `teacher_logits` as they "
-        "are."
+        "the next row with its label; the last row of a label gets those of the first. Do not modify "
+        "`teacher_logits`."
     ),
     skeleton=(
         "def my_placebo(teacher_logits, labels):\n"
@@ -145,7 +145,7 @@ EXERCISE = Exercise(
     cases=placebo_cases,
     drawn=drawn_placebo,
     hints=(
-        "What must stay the same, so that only the tie between image and target is cut?",
+        "What must stay the same, so that only the link between image and target is cut?",
         "For one label: `rows = (labels == label).nonzero().flatten()`. `rows.roll(-1)` are the next ones.",
         "Begin with a clone; for each label `given[rows] = teacher_logits[rows.roll(-1)]`.",
     ),
@@ -153,36 +153,35 @@ EXERCISE = Exercise(
         Misconception(
             "shuffled across classes",
             across_classes,
-            "you move logits across labels. Many targets then name a wrong class, and the student fails for "
-            "that reason: "
-            "the placebo would prove nothing",
+            "you move logits across labels. Many targets then favour a wrong class, and the student fails for that "
+            "reason: the placebo would prove nothing",
         ),
         Misconception(
             "grouped by what the teacher names",
             by_the_named_class,
-            "you group by the class that the teacher names. Its mistakes then go to images for which they are no "
+            "you group by the class that the teacher predicts. Its mistakes then go to images for which they are not "
             "mistakes. Group by label",
         ),
         Misconception(
             "the mean of the class",
             mean_of_the_class,
             "you give every image the mean of its class. That is another question: the spread of the targets is gone "
-            "too, not only their tie to the image",
+            "as well, not only their link to the image",
         ),
         Misconception(
             "classes shuffled",
             classes_shuffled,
-            "you move the classes within a row. The target then names another class than the label",
+            "you move the classes within a row. The target then favours another class than the label",
         ),
         Misconception(
             "nothing moved",
             nothing_moved,
-            "every row still has its own logits: this is no placebo but the treatment",
+            "every row still has its own logits: this is the treatment, not a placebo",
         ),
         Misconception(
             "the row before",
             other_way_round,
-            "each row gets the logits of the row *before* it with its label. That is a placebo too, but the next one "
+            "each row gets the logits of the row *before* it with its label. That is also a placebo, but the next one "
             "was asked for: `roll(-1)`",
         ),
         Misconception(
@@ -200,8 +199,8 @@ EXERCISE = Exercise(
         Misconception(
             "sorted by class",
             sorted_by_class,
-            "your rows come label by label, so most no longer stand where their image stands. Write each back at its "
-            "row: `given[rows] = ...`",
+            "your rows come label by label, so most are no longer at the position of their image. Write each "
+            "back at its row: `given[rows] = ...`",
         ),
         Misconception(
             "numbers rolled, not rows",
@@ -233,6 +232,6 @@ EXERCISE = Exercise(
             "placebo; the next row was asked for",
         ),
     ),
-    shows="a placebo keeps everything but the one thing in question, here the tie between image and soft target.",
+    shows="a placebo keeps everything but the one thing in question, here the link between image and soft target.",
     derivation="Within a label the rows trade logits in a circle: same targets, same labels, none with its own image.",
 )

@@ -144,7 +144,7 @@ EXERCISE = Exercise(
         "validation images, `labels` (N,) their labels, and `candidates` is a 1-D tensor of biases in any order. "
         "Write `my_best_bias(logits, labels, missing, candidates)`: the candidate, a float, that gives the fewest "
         "errors on all N images when it is added to the logit of class `missing`; of equally good ones the smallest "
-        "number. Leave `logits` as they are."
+        "number. Do not modify `logits`."
     ),
     skeleton=(
         "def my_best_bias(logits, labels, missing, candidates):\n"
@@ -171,7 +171,7 @@ EXERCISE = Exercise(
             "always the smallest",
             others_alone,
             "you get the smallest candidate whatever the images are. So it is if the images of the missing class are "
-            "left out, as on the others a bias only does harm, or if every class is raised alike. Count all images, "
+            "left out, as on the others a bias only does harm, or if every class is raised equally. Count all images, "
             "raise one column",
         ),
         Misconception(
@@ -209,8 +209,8 @@ EXERCISE = Exercise(
         Misconception(
             "the lowest cross-entropy",
             by_cross_entropy,
-            "you choose by cross-entropy. Asked for are the fewest errors, and one image that is far off moves the "
-            "cross-entropy more than several that are nearly right",
+            "you choose by cross-entropy. The question asks for the fewest errors, and one image that is far off "
+            "moves the cross-entropy more than several that are nearly right",
         ),
         Misconception(
             "as many as there are",

@@ -113,12 +113,12 @@ MORE = (
     Misconception(
         "teacher not detached",
         teacher_not_detached,
-        "the value is right, but the teacher gets a gradient too. Detach its logits: only the student learns",
+        "the value is right, but the teacher also gets a gradient. Detach its logits: only the student learns",
     ),
     Misconception(
         "T² twice",
         t_squared_twice,
-        "T² stands twice in your soft term. `kd_loss` already holds it",
+        "T² appears twice in your soft term. `kd_loss` already includes it",
     ),
     Misconception(
         "T for T²",
@@ -144,7 +144,7 @@ MORE = (
     Misconception(
         "cross-entropy for the divergence",
         cross_entropy_of_both,
-        "your soft term is the cross-entropy towards the teacher. Its gradient is the same, but its value holds the "
+        "your soft term is the cross-entropy towards the teacher. Its gradient is the same, but its value contains the "
         "teacher's entropy too and never reaches zero: subtract that, or use the KL",
     ),
     Misconception(

@@ -106,24 +106,24 @@ WRONG = (
     Misconception(
         "optimizer built before the model was changed",
         optimizer_first,
-        "the optimizer was built before the layer was replaced. It still holds the old layer's weights and never "
+        "the optimizer was built before the layer was replaced. It still has the old layer's weights and never "
         "touches the new one: training runs, and the new layer stays random",
     ),
     Misconception(
         "teacher sits in the optimizer",
         teacher_in_the_optimizer,
-        "the teacher's parameters sit in the optimizer too. It drifts towards the student, so the target runs away "
-        "from under the loss; and weight decay alone would shrink it",
+        "the optimizer also has the teacher's parameters. The teacher drifts towards the student, so the target "
+        "runs away from under the loss; and weight decay alone would shrink it",
     ),
     Misconception(
         "the new layer only",
         new_layer_only,
-        "the optimizer holds the new layer only. The rest of the student would never learn",
+        "the optimizer has the new layer only. The rest of the student would never learn",
     ),
     Misconception(
         "a layer added, not replaced",
         layer_added,
-        "you added a layer behind the old one. The old layer's few outputs are then a bottleneck: replace it",
+        "you added a layer after the old one. The old layer's few outputs are then a bottleneck: replace it",
     ),
     Misconception(
         "dtype forgotten",
@@ -162,13 +162,13 @@ WRONG = (
     Misconception(
         "a ReLU behind the layer",
         relu_behind,
-        "there is a ReLU behind the new layer. Logits may be negative: a class that is cut off at zero gets no "
+        "there is a ReLU after the new layer. Logits may be negative: a class that is cut off at zero gets no "
         "gradient any more",
     ),
     Misconception(
         "the body frozen",
         body_frozen,
-        "the optimizer holds the layers before the new one, but they take no gradients any more, so they never "
+        "the optimizer has the layers before the new one, but they take no gradients any more, so they never "
         "move. The whole student is to be trained",
     ),
     Misconception(
