@@ -129,7 +129,7 @@ EXERCISE = Exercise(
     question=(
         "Write `my_magnitude_mask(weight, sparsity)` for a tensor of any shape with n weights. It returns a mask: a "
         "bool tensor of the same shape, `True` = kept. The `round(sparsity * n)` weights of smallest absolute value "
-        "are pruned, looked for in the whole tensor; that number may be 0 or n. No two weights here have the same "
+        "in the whole tensor are pruned; that number may be 0 or n. No two weights here have the same "
         "absolute value."
     ),
     skeleton=(
@@ -141,8 +141,8 @@ EXERCISE = Exercise(
     cases=mask_cases,
     drawn=mask_drawn,
     hints=(
-        "A weight of -0.9 and one of 0.9 matter alike. What do you sort by?",
-        "Count first: `pruned = round(sparsity * weight.numel())`. Then find the places of that many smallest "
+        "A weight of -0.9 and one of 0.9 matter equally. What do you sort by?",
+        "Count first: `pruned = round(sparsity * weight.numel())`. Then find the positions of that many smallest "
         "absolute values.",
         "`order = weight.abs().flatten().argsort()`; a mask of `True` gets `False` at `order[:pruned]` and then the "
         "shape of the weight.",
@@ -151,7 +151,7 @@ EXERCISE = Exercise(
         Misconception(
             "keeps the weights below the threshold",
             keeps_below_the_threshold,
-            "your mask is the wrong way round: `True` stands where weights are pruned. A formula that circulates "
+            "your mask is inverted: `True` is where weights are pruned. A formula in several tutorials "
             "keeps |w| below the threshold too: the important weights go and the useless ones stay",
             _MASK,
         ),
@@ -165,8 +165,8 @@ EXERCISE = Exercise(
         Misconception(
             "sparsity taken for the share kept",
             keeps_the_share,
-            "you keep the share `sparsity` and prune the rest. Sparsity is the share of zeros: 0.9 leaves one weight "
-            "in ten",
+            "you keep the fraction `sparsity` and prune the rest. Sparsity is the fraction of zeros: 0.9 leaves "
+            "one weight in ten",
             _MASK,
         ),
         Misconception(
@@ -179,22 +179,22 @@ EXERCISE = Exercise(
         Misconception(
             "sparsity times the maximum",
             share_of_the_maximum,
-            "you prune below sparsity × the largest magnitude. That says nothing of how many go: weights crowd around "
-            "zero, so far more do. A share of weights is a matter of ranks",
+            "you prune below sparsity × the largest magnitude. That does not determine how many go: weights "
+            "crowd around zero, so far more do. A fraction of weights is a matter of ranks",
             _MASK,
         ),
         Misconception(
             "the norm of the whole tensor",
             norm_of_the_tensor,
-            "your mask keeps everything. So does code that circulates: it compares one norm of the whole tensor with "
+            "your mask keeps everything. So does some public code: it compares one norm of the whole tensor with "
             "the threshold, and so prunes nothing or all. Compare each weight",
             _MASK,
         ),
         Misconception(
             "row by row",
             row_by_row,
-            "you prune the same share of every row. A row of large weights then loses some that matter more than what "
-            "its neighbour keeps. Rank the whole tensor at once",
+            "you prune the same fraction of every row. A row of large weights then loses some that matter more "
+            "than what its neighbour keeps. Rank the whole tensor",
             _MASK,
         ),
         Misconception(
@@ -238,19 +238,19 @@ EXERCISE = Exercise(
         Misconception(
             "along the last dimension",
             along_the_last_dimension,
-            "you rank along the last dimension, every row for itself. One ranking of the whole tensor is asked for: "
-            "flatten it first",
+            "you rank along the last dimension, each row separately. The question asks for one ranking of the "
+            "whole tensor: flatten it first",
         ),
         Misconception(
             "along the first dimension",
             along_the_first_dimension,
-            "you rank along the first dimension, every column for itself. One ranking of the whole tensor is asked "
-            "for: flatten it first",
+            "you rank along the first dimension, each column separately. The question asks for one ranking of "
+            "the whole tensor: flatten it first",
         ),
         Misconception(
             "the pruned weights returned",
             pruned_weights_returned,
-            "these are the weights, pruned. Asked for is the mask alone: `True` where a weight is kept",
+            "these are the pruned weights. The question asks for the mask alone: `True` where a weight is kept",
         ),
     ),
     shows="a magnitude mask is a ranking: it counts first, then prunes that many of the smallest absolute values.",

@@ -66,7 +66,7 @@ EXERCISE = Exercise(
     question=(
         "Write `my_pruned_weights(weight, threshold)`: a new tensor in which every weight with |w| ≤ threshold is 0 "
         "and every other one is exactly what it was. `weight` may have any shape; `threshold` is a positive number. "
-        "Leave `weight` as it is."
+        "Do not modify `weight`."
     ),
     skeleton=(
         "def my_pruned_weights(weight, threshold):\n"
@@ -77,7 +77,7 @@ EXERCISE = Exercise(
     cases=pruned_cases,
     hints=(
         "Two kinds of weights, two rules. What happens to a weight of -0.75 when the threshold is 0.25?",
-        "Decide for each weight by itself, and by its absolute value: a comparison of tensors gives a mask.",
+        "Decide for each weight separately, and by its absolute value: a comparison of tensors gives a mask.",
         "`torch.where(weight.abs() > threshold, weight, 0.0)`.",
     ),
     misconceptions=(
@@ -85,12 +85,14 @@ EXERCISE = Exercise(
             "one norm, then clamping",
             norm_then_clamp,
             "you compare one norm of the whole tensor, so nothing is pruned; then you clamp the rest up to the "
-            "threshold, and every weight below it, all negative ones too, becomes the threshold. This code circulates",
+            "threshold, and every weight below it, also all negative ones, becomes the threshold. Public code "
+            "does this",
         ),
         Misconception(
             "all or nothing",
             all_or_nothing,
-            "you compare one norm of the whole tensor, so either all weights go or none. Compare each weight by itself",
+            "you compare one norm of the whole tensor, so either all weights go or none. Compare each weight "
+            "separately",
         ),
         Misconception(
             "survivors clamped up",
@@ -101,8 +103,8 @@ EXERCISE = Exercise(
         Misconception(
             "survivors shrunk",
             soft_threshold,
-            "this is soft thresholding: every survivor loses the threshold too. That solves a problem with an L1 "
-            "penalty; pruning leaves survivors as they are",
+            "this is soft thresholding: every survivor also loses the threshold. That solves a problem with an L1 "
+            "penalty; pruning leaves survivors unchanged",
         ),
         Misconception(
             "the large ones zeroed",
@@ -118,7 +120,7 @@ EXERCISE = Exercise(
         Misconception(
             "the threshold itself kept",
             equal_ones_kept,
-            "a weight exactly at the threshold stays with you; ≤ was asked for. With a threshold taken from the "
+            "you keep a weight exactly at the threshold; the question says ≤. With a threshold taken from the "
             "weights themselves this decides about one of them",
         ),
         Misconception(
@@ -129,6 +131,6 @@ EXERCISE = Exercise(
     ),
     shows="pruning decides for each weight by its magnitude, and leaves what survives alone.",
     derivation=(
-        "ŵ = w · [|w| > θ], the hard threshold. Soft thresholding sign(w) · max(|w| - θ, 0) moves the survivors too."
+        "ŵ = w · [|w| > θ], the hard threshold. Soft thresholding sign(w) · max(|w| - θ, 0) also moves the survivors."
     ),
 )

@@ -120,8 +120,8 @@ EXERCISE = Exercise(
         "`weights` is a dictionary from names such as `conv1.weight`, `conv1.bias`, `norm1.weight` to tensors. Write "
         "`my_global_masks(weights, sparsity)`: a dictionary from name to mask (bool, `True` = kept, the tensor's "
         "shape), for tensors of *two or more dimensions* only. With n the number of all their weights together, the "
-        "`round(sparsity * n)` of smallest absolute value are pruned, wherever they are. Biases and norms, of one "
-        "dimension, neither count nor appear. There are no ties. Where that number is 0, everything is kept."
+        "`round(sparsity * n)` of smallest absolute value are pruned, wherever they are. Biases and norms, which have "
+        "one dimension, neither count nor appear. There are no ties. Where that number is 0, everything is kept."
     ),
     skeleton=(
         "def my_global_masks(weights, sparsity):\n"
@@ -140,8 +140,8 @@ EXERCISE = Exercise(
         Misconception(
             "the same share of each layer",
             same_share_everywhere,
-            "you prune the same share of every layer. A small layer that everything passes through then loses as much "
-            "as a large one with weights to spare. One ranking was asked for",
+            "you prune the same fraction of every layer. A small layer that everything passes through then loses "
+            "as much as a large one with weights to spare. The question asks for one ranking",
         ),
         Misconception(
             "biases and norms pruned like weights",
@@ -152,8 +152,8 @@ EXERCISE = Exercise(
         Misconception(
             "norms pruned by their name",
             everything_named_weight,
-            "you go by the name, and a batch norm's scale is called `weight` too. Where it becomes 0 the whole channel "
-            "dies silently. Go by the number of dimensions",
+            "you go by the name, and a batch norm's scale is also called `weight`. Where it becomes 0 the whole "
+            "channel dies silently. Go by the number of dimensions",
         ),
         Misconception(
             "biases counted",
@@ -164,14 +164,14 @@ EXERCISE = Exercise(
         Misconception(
             "the mean of the thresholds",
             mean_of_thresholds,
-            "you average the thresholds of the layers. Each layer weighs alike in that mean, however many weights it "
-            "has, so the sparsity is not the one asked for",
+            "you average the thresholds of the layers. Each layer counts equally in that mean, however many weights it "
+            "has, so the sparsity is not the requested one",
         ),
         Misconception(
             "scaled layer by layer",
             scaled_by_layer,
             "you divide each layer by its norm before you rank. That is another criterion, though it has its friends: "
-            "here absolute values are compared as they are",
+            "here absolute values are compared directly",
         ),
         Misconception(
             "the largest pruned",
@@ -192,7 +192,7 @@ EXERCISE = Exercise(
         Misconception(
             "True for the pruned",
             true_for_the_pruned,
-            "your masks are the wrong way round: `True` stands where weights are pruned",
+            "your masks are inverted: `True` is where weights are pruned",
         ),
         Misconception(
             "by value",

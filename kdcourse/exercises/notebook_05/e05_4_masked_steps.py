@@ -158,7 +158,7 @@ EXERCISE = Exercise(
     question=(
         "A network was trained by SGD with momentum, and now a mask prunes it in the middle of training. Write "
         "`my_masked_steps(weight, velocity, mask, gradients, *, learning_rate, momentum)`. `weight` and `velocity` are "
-        "as training left them, not masked; `mask` is a bool tensor, `True` = kept; all have one shape. For each "
+        "as training left them, not masked; `mask` is a bool tensor, `True` = kept; all have the same shape. For each "
         "tensor in the list `gradients` take one step: velocity ← momentum · velocity + gradient, then weight ← "
         "weight - learning_rate · velocity. Return the list of the weights after each step. In *every* one the "
         "pruned weights are exactly 0, and the kept ones are as without a mask. Change no argument."
@@ -217,8 +217,8 @@ EXERCISE = Exercise(
         Misconception(
             "momentum thrown away",
             momentum_thrown_away,
-            "the zeros hold, but you start from a velocity of zero. The kept weights then move less than they would "
-            "have: the mask is no reason to forget where they were going",
+            "the zeros stay, but you start from a velocity of zero. The kept weights then move less than they would "
+            "have: the mask does not change where they were going",
         ),
         Misconception(
             "True taken for pruned",
@@ -228,7 +228,7 @@ EXERCISE = Exercise(
         Misconception(
             "one tensor many times",
             one_tensor_many_times,
-            "every entry of your list holds the last weights. Steps in place change one and the same tensor: append a "
+            "every entry of your list is the last weights. Steps in place change one and the same tensor: append a "
             "`clone()`, or make a new tensor in each step",
         ),
         Misconception(
@@ -247,7 +247,7 @@ EXERCISE = Exercise(
             "you add the step. It is subtracted: the loss falls against the gradient",
         ),
     ),
-    shows="a mask holds only if it acts on the weight after every step: momentum moves weights without a gradient.",
+    shows="a mask works only if it acts on the weight after every step: momentum moves weights without a gradient.",
     derivation=(
         "After the mask w = 0, yet the next step adds -η (μ v + g). With g masked, -η μ v is left, from gradients "
         "before the mask. Only μ v = 0 or a mask on w itself makes it zero. Weight decay alone moves no zero: -η λ · 0."

@@ -132,7 +132,7 @@ EXERCISE = Exercise(
         "Write `my_ticket(initial, train, sparsity)`. `initial` is a tensor of initial weights. `train(weight)` trains "
         "a tensor *in place* and returns nothing. Train, find the `round(sparsity * n)` weights whose *trained* "
         "absolute values are smallest (there are no ties), and return the ticket: a tensor with 0 there and the "
-        "*initial* values everywhere else. Leave `initial` as it is. You may use `magnitude_mask` from "
+        "*initial* values everywhere else. Do not modify `initial`. You may use `magnitude_mask` from "
         "`kdcourse.pruning`."
     ),
     skeleton=(
@@ -186,8 +186,8 @@ EXERCISE = Exercise(
         Misconception(
             "trained once more",
             trained_once_more,
-            "you train the ticket as well. `train` knows no mask, so pruned weights come back. Asked for is the "
-            "starting point",
+            "you train the ticket as well. `train` knows no mask, so pruned weights come back. The question asks "
+            "for the starting point",
         ),
         Misconception(
             "by movement",

@@ -123,10 +123,10 @@ EXERCISE = Exercise(
     title="what zeros save",
     question=(
         "`weight` is a pruned matrix of O rows: a weight of 0 is a pruned one. A value takes `value_bits` bits, a "
-        "multiple of 8, whatever the tensor's own dtype. Write `my_bytes(weight, *, value_bits)`: a tuple of two whole "
-        "numbers of bytes. First: while it trains, as a dense tensor of values and a mask of its shape, one byte an "
-        "entry (`torch.bool`). Second: stored as compressed sparse rows. They hold the value of every weight that is "
-        "not 0, the column of each in 2 bytes, and O + 1 row starts of 4 bytes."
+        "multiple of 8, whatever the tensor's own dtype. Write `my_bytes(weight, *, value_bits)`: a tuple of two "
+        "integers, both in bytes. First: the size while it trains, as a dense tensor of values and a mask of its "
+        "shape, one byte per entry (`torch.bool`). Second: the size stored as compressed sparse rows, which contain "
+        "the value of every weight that is not 0, the column of each in 2 bytes, and O + 1 row starts of 4 bytes."
     ),
     skeleton=(
         "def my_bytes(weight, *, value_bits):\n"
@@ -152,18 +152,18 @@ EXERCISE = Exercise(
         Misconception(
             "a mask for free",
             mask_for_free,
-            "you forget the mask itself: one byte a weight. Masked training takes *more* memory than dense",
+            "you forget the mask itself: one byte per weight. Masked training takes *more* memory than dense",
         ),
         Misconception(
             "a mask of single bits",
             mask_of_single_bits,
-            "you count one bit an entry. `torch.bool` takes a whole byte; bits have to be packed by hand",
+            "you count one bit per entry. `torch.bool` takes a whole byte; bits have to be packed by hand",
         ),
         Misconception(
             "only the values",
             only_the_values,
-            "you count the values alone: '90 % sparse is 10 % of the bytes'. Without columns and row starts nobody "
-            "could tell where they belong",
+            "you count the values alone: '90 % sparse is 10 % of the bytes'. Without columns and row starts no "
+            "reader could tell where they belong",
         ),
         Misconception(
             "row starts forgotten",
@@ -218,7 +218,7 @@ EXERCISE = Exercise(
             "you ask the tensor how large a value is. The question gives it: `value_bits`, whatever the dtype",
         ),
     ),
-    shows="a mask costs memory, and a sparse format pays for every value it keeps with the place of that value.",
+    shows="a mask costs memory, and a sparse format pays for every value it keeps with the position of that value.",
     derivation=(
         "Dense and mask: n · v + n. Compressed rows: k values of v bytes, k columns of 2, O + 1 starts of 4, together "
         "k (v + 2) + 4 (O + 1). At 32 bits and 90 % zeros that is 15 % of the dense bytes and more, not 10 %."

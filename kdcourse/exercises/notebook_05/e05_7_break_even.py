@@ -103,14 +103,14 @@ EXERCISE = Exercise(
     id="05.7",
     title="from which sparsity on it pays",
     question=(
-        "Write `my_break_even(rows, columns, *, value_bits)`: the share of zeros at which a matrix takes as many bytes "
-        "in compressed sparse rows as dense. Dense: `value_bits` bits a weight. Sparse: for every weight that is not 0 "
-        "`value_bits` bits and a column of 2 bytes; and rows + 1 row starts of 4 bytes. The share need not be one that "
-        "whole weights give. Return a float. In every case here it lies between 0 and 1."
+        "Write `my_break_even(rows, columns, *, value_bits)`: the fraction of zeros at which a matrix takes as many "
+        "bytes in compressed sparse rows as dense. Dense: `value_bits` bits per weight. Sparse: for every weight that "
+        "is not 0 `value_bits` bits and a column of 2 bytes; and rows + 1 row starts of 4 bytes. The fraction need "
+        "not correspond to an integer number of weights. Return a float. In every case here it is between 0 and 1."
     ),
     skeleton=(
         "def my_break_even(rows, columns, *, value_bits):\n"
-        '    """The share of zeros at which sparse rows are as large as dense."""\n    ...'
+        '    """The fraction of zeros at which sparse rows are as large as dense."""\n    ...'
     ),
     reference=break_even,
     alternatives=(break_even_in_bits, break_even_between_two),
@@ -118,25 +118,26 @@ EXERCISE = Exercise(
     drawn=break_even_drawn,
     hints=(
         "Write both sizes down for k kept weights. Which k makes them equal?",
-        "With v bytes a value and n weights: n · v = k · (v + 2) + 4 · (rows + 1).",
-        "`kept = (n * v - 4 * (rows + 1)) / (v + 2)`. The share of zeros is `1 - kept / n`.",
+        "With v bytes per value and n weights: n · v = k · (v + 2) + 4 · (rows + 1).",
+        "`kept = (n * v - 4 * (rows + 1)) / (v + 2)`. The fraction of zeros is `1 - kept / n`.",
     ),
     misconceptions=(
         Misconception(
             "any zero saves",
             any_zero_saves,
-            "you say that the first zero already saves. A sparse format stores a place for every value it keeps: "
+            "you say that the first zero already saves. A sparse format stores a position for every value it keeps: "
             "nearly dense matrices get larger",
         ),
         Misconception(
             "the share kept",
             share_kept,
-            "this is the share of weights that are kept at that point. Sparsity is the share of zeros: 1 minus it",
+            "this is the fraction of weights that are kept at that point. Sparsity is the fraction of zeros: 1 "
+            "minus it",
         ),
         Misconception(
             "half, always",
             place_as_dear_as_value,
-            "one half is right where a place costs as much as a value. Here a column takes 2 bytes and a value "
+            "one half is right where a position costs as much as a value. Here a column takes 2 bytes and a value "
             "`value_bits` bits, so it depends on them",
         ),
         Misconception(
@@ -152,19 +153,19 @@ EXERCISE = Exercise(
         Misconception(
             "32 bits whatever the values",
             always_32_bits,
-            "you compute with 32 bits always. Smaller values leave less to save, while the places cost the same: "
+            "you compute with 32 bits always. Smaller values leave less to save, while the positions cost the same: "
             "quantized weights must be much sparser before it pays",
         ),
         Misconception(
             "bits for bytes",
             bits_taken_for_bytes,
-            "a value takes `value_bits` bytes in your sum. Eight bits are one byte; the places then look cheaper than "
-            "they are",
+            "a value takes `value_bits` bytes in your sum. Eight bits are one byte; the positions then look cheaper "
+            "than they are",
         ),
         Misconception(
             "percent",
             percent,
-            "this is a percentage. A fraction between 0 and 1 is asked for",
+            "this is a percentage. The question asks for a fraction between 0 and 1",
         ),
         Misconception(
             "one start a row",
@@ -185,7 +186,7 @@ EXERCISE = Exercise(
         Misconception(
             "of whole weights",
             of_whole_weights,
-            "you round to a number of weights. The fraction need not be one that whole weights give",
+            "you round to a number of weights. The fraction need not correspond to an integer number of weights",
         ),
         Misconception(
             "the number of zeros",
@@ -195,7 +196,7 @@ EXERCISE = Exercise(
         Misconception(
             "whole bytes",
             whole_bytes,
-            "you count whole bytes a value: `4 // 8` is 0. A value of 4 bits takes half a byte: `value_bits / 8`",
+            "you count whole bytes per value: `4 // 8` is 0. A value of 4 bits takes half a byte: `value_bits / 8`",
         ),
         Misconception(
             "a column against a value",
@@ -204,10 +205,10 @@ EXERCISE = Exercise(
             "of the two formats and solve",
         ),
     ),
-    shows="the fewer bits a value has, the sparser a matrix must be before storing places pays.",
+    shows="the fewer bits a value has, the sparser a matrix must be before storing positions pays.",
     derivation=(
-        "n v = k (v + 2) + 4 (rows + 1) gives k; the share of zeros is 1 - k/n = (2 + 4 (rows + 1)/n) / (v + 2). For "
-        "large matrices: 1/3 at 32 bits, 1/2 at 16, 2/3 at 8."
+        "n v = k (v + 2) + 4 (rows + 1) gives k; the fraction of zeros is 1 - k/n = (2 + 4 (rows + 1)/n) / (v + "
+        "2). For large matrices: 1/3 at 32 bits, 1/2 at 16, 2/3 at 8."
     ),
     forbidden=("kdcourse.pruning.break_even_sparsity",),
 )
