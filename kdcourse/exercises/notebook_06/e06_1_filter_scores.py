@@ -125,7 +125,7 @@ EXERCISE = Exercise(
         Misconception(
             "squares",
             squares,
-            "you sum squares. The L1 norm sums absolute values; squares without their root are no norm at all",
+            "you sum squares. The L1 norm sums absolute values; squares without their root are not a norm",
         ),
         Misconception(
             "one number for all",
@@ -135,13 +135,14 @@ EXERCISE = Exercise(
         Misconception(
             "kernel by kernel",
             kernel_by_kernel,
-            "you keep the inputs apart: a score for every kernel. A filter is all kernels of an output: sum over "
-            "dimension 1 too",
+            "you keep the inputs apart: a score for every kernel. A filter is all kernels of an output: also sum "
+            "over dimension 1",
         ),
         Misconception(
             "dimensions kept",
             sizes_of_one_kept,
-            "the numbers are right, but `keepdim` leaves dimensions of size 1. The shape (outputs,) is asked for",
+            "the numbers are right, but `keepdim` leaves dimensions of size 1. The question asks for the shape "
+            "(outputs,)",
         ),
     ),
     shows="a filter is all that one output channel reads, and its L1 norm is the sum of its absolute weights.",

@@ -188,10 +188,11 @@ EXERCISE = Exercise(
     title="a channel and all that belongs to it",
     question=(
         "Three layers follow one another: `conv`, a Conv2d with a bias; `norm`, its BatchNorm2d; then a ReLU; then "
-        "`reader`. The reader is a Conv2d, or a Linear behind a flatten from dimension 1. Write "
+        "`reader`. The reader is a Conv2d, or a Linear after a flatten from dimension 1. Write "
         "`my_slim_chain(conv, norm, reader, kept)`: three *new* layers with the channels `kept` only, as a tuple. "
-        "`kept` holds ascending channel numbers, int64. In eval mode the new chain must compute what the old one does "
-        "if the other channels are 0 behind the ReLU. Stride, padding and eps stay. Leave the layers given as they are."
+        "`kept` contains ascending channel numbers, int64. In eval mode the new chain must compute what the old one "
+        "does if the other channels are 0 after the ReLU. Stride, padding and eps stay. Do not modify the given "
+        "layers."
     ),
     skeleton=(
         "def my_slim_chain(conv, norm, reader, kept):\n"
@@ -217,7 +218,7 @@ EXERCISE = Exercise(
         Misconception(
             "running statistics forgotten",
             statistics_forgotten,
-            "the norm's scale and shift are taken over, its running mean and variance are not. They are no parameters, "
+            "you copy the norm's scale and shift, but not its running mean and variance. They are not parameters, "
             "but in eval mode they decide what comes out",
         ),
         Misconception(
@@ -235,14 +236,14 @@ EXERCISE = Exercise(
         Misconception(
             "columns interleaved",
             columns_interleaved,
-            "behind the flatten you take the columns as if the channels took turns. Flatten puts all places of one "
-            "channel side by side, so a channel is a block",
+            "after the flatten you take the columns as if the channels were interleaved. Flatten puts all "
+            "positions of one channel side by side, so a channel is a block",
         ),
         Misconception(
             "channel numbers for columns",
             first_columns_of_the_flat,
-            "behind the flatten you use channel numbers as column numbers, repeated until the width fits. Channel k "
-            "owns a block of columns that starts at k times the places of a channel",
+            "after the flatten you use channel numbers as column numbers, repeated until the width fits. Channel k "
+            "owns a block of columns that starts at k times the number of positions of a channel",
         ),
         Misconception(
             "the bias of conv forgotten",
@@ -253,13 +254,13 @@ EXERCISE = Exercise(
         Misconception(
             "the layers given were cut",
             given_layers_cut,
-            "the new chain is right, but you cut the layers that were given. Nothing is left to compare with, and a "
+            "the new chain is right, but you cut the given layers. Nothing is left to compare with, and a "
             "second try would start from the cut ones",
         ),
         Misconception(
             "eps forgotten",
             eps_forgotten,
-            "your new norm has the default eps. The norm given may have another one: `nn.BatchNorm2d(count, "
+            "your new norm has the default eps. The given norm may have another one: `nn.BatchNorm2d(count, "
             "eps=norm.eps)`",
         ),
         Misconception(
@@ -271,8 +272,8 @@ EXERCISE = Exercise(
     ),
     shows="a channel is its filter, its bias, four numbers of its norm, and a block of what the next layer reads.",
     derivation=(
-        "Behind the ReLU the reader adds Σ_k W_k h_k over the channels. If h_k is 0 for those that go, their blocks "
-        "W_k add nothing and can go too. Each h_k = relu(γ_k (w_k * x + b_k - μ_k) / √(v_k + eps) + β_k) needs all of "
+        "After the ReLU the reader adds Σ_k W_k h_k over the channels. If h_k is 0 for those that go, their blocks "
+        "W_k add nothing and can also go. Each h_k = relu(γ_k (w_k * x + b_k - μ_k) / √(v_k + eps) + β_k) needs all of "
         "its own numbers and no others."
     ),
     forbidden=("kdcourse.pruning.prune_filters",),

@@ -172,8 +172,8 @@ EXERCISE = Exercise(
         "(outputs, inputs, height, width), `norm` is the BatchNorm2d, both float64. Some filters are masked: all of "
         "their weights are 0. Some scales (`norm.weight`) are 0 as well. Write "
         "`my_constant_channels(weight, norm)`: a float64 tensor (outputs,). For a channel whose filter or scale is 0 "
-        "it holds the one value that the next layer reads from it behind the ReLU, whatever the image. For every "
-        "other channel it holds NaN."
+        "it contains the one value that the next layer reads from it after the ReLU, whatever the image. For every "
+        "other channel it contains NaN."
     ),
     skeleton=(
         "def my_constant_channels(weight, norm):\n"
@@ -194,14 +194,14 @@ EXERCISE = Exercise(
         Misconception(
             "a zero filter gives zero",
             zero_filter_gives_zero,
-            "you believe that a filter of zeros gives a channel of zeros. The norm behind it subtracts its mean and "
+            "you assume that a filter of zeros gives a channel of zeros. The norm after it subtracts its mean and "
             "adds its shift, and the next layer reads what is left",
         ),
         Misconception(
             "dead means zero",
             dead_means_zero,
-            "you take a channel that reads nothing for one that says nothing. It is constant, not 0: the shift is "
-            "added behind filter and scale. Only a channel at exactly 0 can go without a change",
+            "you take a channel that reads nothing for one that outputs nothing. It is constant, not 0: the shift is "
+            "added after filter and scale. Only a channel at exactly 0 can go without a change",
         ),
         Misconception(
             "scales pruned like weights",
@@ -212,7 +212,7 @@ EXERCISE = Exercise(
         Misconception(
             "the shift pruned too",
             shift_pruned_too,
-            "you leave the shift out, as if the mask held it at 0, too. A mask on the filter does not touch the norm",
+            "you leave the shift out, as if the mask also set it to 0. A mask on the filter does not touch the norm",
         ),
         Misconception(
             "the running mean forgotten",
@@ -244,7 +244,7 @@ EXERCISE = Exercise(
         Misconception(
             "a sum of 0",
             sum_is_zero,
-            "you ask whether the weights add up to 0. 1 and -1 do so too, and still read the image: take absolute "
+            "you ask whether the weights add up to 0. 1 and -1 also do, and still read the image: take absolute "
             "values first",
         ),
         Misconception(
@@ -265,13 +265,13 @@ EXERCISE = Exercise(
         Misconception(
             "0 for the others",
             zero_for_the_others,
-            "the constants are right, but the other channels hold 0. That would be a value like any other: NaN is "
-            "asked for",
+            "the constants are right, but the other channels are 0. That would be a value like any other: the question "
+            "asks for NaN",
         ),
         Misconception(
             "a scale of 0 gives 0",
             zero_scale_gives_zero,
-            "you take a channel whose scale is 0 for 0. Its shift is left, behind the ReLU",
+            "you take a channel whose scale is 0 for 0. Its shift is left, after the ReLU",
         ),
         Misconception(
             "negative scales too",

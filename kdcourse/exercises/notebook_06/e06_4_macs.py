@@ -119,9 +119,9 @@ EXERCISE = Exercise(
         "with so many outputs, without bias. Each reads the outputs of the one before and halves the side, "
         "rounded *up*: 28 → 14 → 7 → 4. A flatten and one linear layer to `classes` outputs follow. `kept`, a list "
         "as long as `channels`, says how many channels are kept in each layer. Write "
-        "`my_macs(channels, kept, side, classes)`: two whole numbers, the multiply-accumulates for one image that "
+        "`my_macs(channels, kept, side, classes)`: two integers, the multiply-accumulates for one image that "
         "PyTorch carries out (first) if the other channels are masked with zeros, (second) if they are removed. "
-        "Multiplications with the padding count. Norms, ReLUs and biases do not."
+        "MACs on padding count. Norms, ReLUs and biases do not."
     ),
     skeleton=(
         "def my_macs(channels, kept, side, classes):\n"
@@ -160,30 +160,30 @@ EXERCISE = Exercise(
         Misconception(
             "the share squared",
             share_squared,
-            "you square the share of the channels. That holds between two pruned layers only: the image's own channel "
-            "and the classes stay, and layers may keep different shares",
+            "you square the fraction of the channels. That holds between two pruned layers only: the image's own "
+            "channel and the classes stay, and layers may keep different fractions",
         ),
         Misconception(
             "parameters counted",
             parameters_counted,
-            "you count a convolution's weights. Each is used again at every place of the output, so the work is the "
+            "you count a convolution's weights. Each is used again at every position of the output, so the work is the "
             "weights times the output's side squared",
         ),
         Misconception(
             "the side of the input",
             input_side,
-            "you multiply by the side of the input. With stride 2 a filter is computed at every second place, once for "
-            "each number of the output",
+            "you multiply by the side of the input. With stride 2 a filter is computed at every second position, "
+            "once for each number of the output",
         ),
         Misconception(
             "sides rounded down",
             rounded_down,
-            "you round an odd side down. With padding 1 the last place still counts: 7 becomes 4",
+            "you round an odd side down. With padding 1 the last position still counts: 7 becomes 4",
         ),
         Misconception(
             "the linear layer forgotten",
             linear_forgotten,
-            "the linear layer is missing. It multiplies, too: each of its inputs with one weight a class",
+            "the linear layer is missing. It also multiplies: each of its inputs with one weight per class",
         ),
         Misconception(
             "results swapped",
@@ -194,7 +194,7 @@ EXERCISE = Exercise(
     shows="work goes with inputs times outputs, so removing half of both leaves a quarter; a mask leaves all of it.",
     derivation=(
         "Each of outputs · side² numbers is a sum of 9 · inputs products. A removed channel is missing as an output "
-        "here and as an input there. Between two layers that keep the share a, a² of the work is left; in the first "
+        "here and as an input there. Between two layers that keep the fraction a, a² of the work is left; in the first "
         "and in the linear layer a is, for the image's channel and the classes stay."
     ),
     forbidden=("kdcourse.metrics.count_macs",),

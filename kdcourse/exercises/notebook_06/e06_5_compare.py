@@ -152,11 +152,11 @@ EXERCISE = Exercise(
     id="06.5",
     title="pruned, or trained small",
     question=(
-        "A network was pruned and trained on. A network of the same small size was trained from scratch, with the same "
-        "epochs in all. Two lists of at least two test accuracies, seed by seed in the same order. Write "
-        "`my_compare(pruned, scratch)`: return `'pruned'` or `'scratch'`, whichever is better, or `'not told apart'`. "
-        "Decide by the 95 % interval by Student's t of the mean of pruned minus scratch, *paired by seed*: one is "
-        "better if the whole interval lies on its side of 0; one that touches 0 lies on neither side. You may use "
+        "A network was pruned and trained further. A network of the same small size was trained from scratch, with "
+        "the same total number of epochs. Two lists of at least two test accuracies, seed by seed in the same order. "
+        "Write `my_compare(pruned, scratch)`: return `'pruned'` or `'scratch'`, whichever is better, or `'not told "
+        "apart'`. Decide by the 95 % interval by Student's t of the mean of pruned minus scratch, *paired by seed*: "
+        "one is better if the whole interval is on its side of 0; one that touches 0 is on neither side. You may use "
         "`paired_interval` from `kdcourse.metrics`."
     ),
     skeleton=(
@@ -168,7 +168,7 @@ EXERCISE = Exercise(
     cases=compare_cases,
     hints=(
         "Could the difference of the means be the luck of these few seeds?",
-        "`paired_interval(pruned, scratch)` has a `.low` and a `.high`. Where must 0 lie?",
+        "`paired_interval(pruned, scratch)` has a `.low` and a `.high`. Where must 0 be?",
         "`'pruned'` if `low > 0`, `'scratch'` if `high < 0`, else `'not told apart'`.",
     ),
     misconceptions=(
@@ -181,18 +181,18 @@ EXERCISE = Exercise(
         Misconception(
             "the best seeds",
             best_seeds,
-            "you compare the best seed of each. The maximum rewards the method whose luck varies more, and nobody can "
+            "you compare the best seed of each. The maximum rewards the method whose luck varies more, and you cannot "
             "order a best seed",
         ),
         Misconception(
             "one seed",
             one_seed,
-            "you compare the first seed alone. One pair holds the gain and its own luck, and cannot tell them apart",
+            "you compare the first seed alone. One pair contains the gain and its own luck, and cannot separate them",
         ),
         Misconception(
             "arms not paired",
             unpaired_interval,
-            "you treat the two lists as unrelated. The luck that a seed gives to both arms alike then stays in the "
+            "you treat the two lists as unrelated. The luck that a seed gives to both arms then stays in the "
             "interval. Take the differences seed by seed first",
         ),
         Misconception(
@@ -210,7 +210,7 @@ EXERCISE = Exercise(
         Misconception(
             "arms swapped",
             arms_swapped,
-            "you name the wrong arm: an interval of pruned minus scratch that lies above 0 says 'pruned'",
+            "you return the wrong arm: an interval of pruned minus scratch above 0 says 'pruned'",
         ),
         Misconception(
             "one standard deviation",
@@ -226,7 +226,7 @@ EXERCISE = Exercise(
         Misconception(
             "one-sided",
             one_sided,
-            "you take the 95 % quantile. An interval that holds 95 % leaves 2.5 % on either side: the quantile of "
+            "you take the 95 % quantile. An interval that contains 95 % leaves 2.5 % on either side: the quantile of "
             "0.975",
         ),
         Misconception(
@@ -253,7 +253,7 @@ EXERCISE = Exercise(
         Misconception(
             "an end at 0",
             an_end_at_zero,
-            "an interval that touches 0 does not lie on one side of it: `>` and `<`, not `>=` and `<=`",
+            "an interval that touches 0 is not on one side of it: `>` and `<`, not `>=` and `<=`",
         ),
     ),
     shows="a pruned network must beat the small one trained from scratch over paired seeds, or nothing is shown.",
