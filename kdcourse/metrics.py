@@ -98,7 +98,7 @@ def reliability(logits: Tensor, labels: Tensor, *, bins: int = 15) -> Bins:
     logits, labels = _rows(logits, labels)
     confidence, predicted = F.softmax(logits.double(), dim=-1).max(dim=-1)
     right = (predicted == labels).double()
-    # bin k holds (k/bins, (k+1)/bins], as in Guo et al.
+    # bin k is (k/bins, (k+1)/bins], as in Guo et al.
     place = torch.ceil(confidence * bins).long().clamp(1, bins) - 1
     count = torch.bincount(place, minlength=bins)
     kept = count > 0
@@ -113,7 +113,7 @@ def expected_calibration_error(logits: Tensor, labels: Tensor, *, bins: int = 15
     Source: Guo, Pleiss, Sun, Weinberger 2017, arXiv:1706.04599, section 2.
 
     >>> logits = torch.tensor([[0.9, 0.1], [0.9, 0.1]], dtype=torch.float64).log()
-    >>> round(expected_calibration_error(logits, torch.tensor([0, 1])), 4)  # sure to 0.9, right in half
+    >>> round(expected_calibration_error(logits, torch.tensor([0, 1])), 4)  # confidence 0.9, right in half
     0.4
     """
     groups = reliability(logits, labels, bins=bins)
@@ -126,7 +126,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
     Source: Guo, Pleiss, Sun, Weinberger 2017, arXiv:1706.04599, section 4.2.
 
-    >>> logits = torch.tensor([[4.0, 0.0]] * 4, dtype=torch.float64)  # sure of class 0, right in 3 of 4
+    >>> logits = torch.tensor([[4.0, 0.0]] * 4, dtype=torch.float64)  # certain of class 0, right in 3 of 4
     >>> round(fit_temperature(logits, torch.tensor([0, 0, 0, 1])), 3)  # 4 / ln 3
     3.641
     """

@@ -53,7 +53,7 @@ def over_positions(
     if isinstance(temperature, Tensor):
         temperature = temperature.to(logits[0].dtype)
     keep, labels, cleared = _kept(mask, labels, student.shape[-1], validate=validate)
-    if keep is not None and cleared:  # whatever stands there must not reach the gradient, not even as 0 · NaN
+    if keep is not None and cleared:  # whatever is there must not reach the gradient, not even as 0 · NaN
         logits = [torch.where(keep.unsqueeze(-1), each, 0.0) for each in logits]
     indices = [] if labels is None else [labels]
     mean = partial(_reduce, keep=keep, reduction=reduction)
@@ -131,7 +131,7 @@ def _name_what_is_wrong(*logits: Tensor) -> None:
 
 
 def _underflowing(logits: Tensor, temperature: float | Tensor) -> Tensor:
-    """Logits with each -inf replaced by a number so low that its probability is exactly 0, in float64, too.
+    """Logits with each -inf replaced by a number so low that its probability is exactly 0, also in float64.
 
     So no term is 0 · -inf, which is NaN, and a temperature that learns gets a gradient that is finite.
     """

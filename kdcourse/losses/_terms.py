@@ -31,7 +31,7 @@ def cross_entropy(student: Tensor, labels: Tensor, *, smoothing: float = 0.0) ->
 def split_target(logits: Tensor, labels: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities of (label, not label), shape (..., 2), and of the others among themselves, (..., C).
 
-    The label's own place among the others holds 0, for student and teacher alike, and so adds nothing to their KL.
+    The label's own position among the others is 0, for student and teacher, and so adds nothing to their KL.
     """
     logits, index = _divided(logits, temperature), labels.unsqueeze(-1)
     others = logits.scatter(-1, index, -math.inf)

@@ -1,4 +1,4 @@
-"""Losses that read labels. Everything they share with the others stands at the head of `kdcourse.losses.logits`."""
+"""Losses that read labels. What they have in common with the others is explained in `kdcourse.losses.logits`."""
 
 from __future__ import annotations  # as in logits.py
 
@@ -94,13 +94,13 @@ def dkd_loss(
     """Decoupled distillation: T² · (target_weight · TCKD + non_target_weight · NCKD).
 
     TCKD is the divergence of "the labelled class or another", NCKD that among the other classes alone.
-    Plain distillation is TCKD + (1 - p_t) · NCKD, p_t the teacher's probability of the label, so a sure
+    Plain distillation is TCKD + (1 - p_t) · NCKD, p_t the teacher's probability of the label, so a confident
     teacher mutes NCKD; here the weight no longer depends on the image. ``labels`` (...) int64, weights >= 0.
     -inf is as in `kd_loss`; a teacher that is -inf everywhere but at the label is refused, NCKD is undefined.
 
     Source: Zhao, Cui, Song, Qiu, Liang 2022, arXiv:2203.08679, section 3. Differs from the authors'
     code: log-sum-exp over the other classes instead of a mask of -1000 and the log of a sum, which is
-    infinite for a sure student.
+    infinite for a certain student.
 
     >>> student, teacher = torch.tensor([[0.5, 0.25, 0.25]]).log(), torch.tensor([[0.25, 0.25, 0.5]]).log()
     >>> labels = torch.tensor([0])

@@ -2,14 +2,14 @@
 
 All of them take:
 
-- ``mask`` (...) bool: positions where it is False count for nothing; what stands there is not read, it may be NaN.
+- ``mask`` (...) bool: positions where it is False count for nothing; what is there is not read, it may be NaN.
 - ``labels`` (...) int64: a position labelled -100 is left out, of every term, the teacher's as well.
 - ``reduction``: "mean" over the positions that count, "sum", or "none" for (...), with 0 at positions left out.
 - ``temperature``: a number, or a tensor that broadcasts over the leading dimensions; T² is taken position by
   position. A gradient flows into it.
 - ``validate=False``: only types and shapes are checked, no number is looked at. That is the bare formula: it compiles
   with ``fullgraph=True`` and goes through ``torch.func``. Then it is for you to see that logits are finite wherever
-  ``mask`` is not False (at labels of -100, too), labels are classes or -100, weights and temperature are in range,
+  ``mask`` is not False (also at labels of -100), labels are classes or -100, weights and temperature are in range,
   and a position is left: what breaks this is not noticed.
 
 A logit of -inf says that a class cannot be; each loss says what that means for it. Half precision and autocast are
@@ -154,7 +154,7 @@ def js_loss(
 ) -> Tensor:
     """Jensen-Shannon divergence times T²: half KL(p_t ‖ m) + half KL(p_s ‖ m), with m = (p_t + p_s) / 2.
 
-    Symmetric in student and teacher, and never above T² · ln 2. -inf may stand anywhere on either side: the term of
+    Symmetric in student and teacher, and never above T² · ln 2. -inf may be anywhere on either side: the term of
     a class with probability 0 is 0.
 
     Source: Lin 1991, "Divergence measures based on the Shannon entropy", IEEE Trans. Inf. Theory 37(1), section IV.

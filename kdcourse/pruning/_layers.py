@@ -40,7 +40,7 @@ def _known_name(name: str, known: Mapping[str, Place]) -> str:
 
 
 def check_sparsity(sparsity: float, name: str = "sparsity") -> None:
-    """Raise unless ``sparsity`` lies in [0, 1)."""
+    """Raise unless ``sparsity`` is in [0, 1)."""
     if not 0.0 <= sparsity < 1.0:
         raise ValueError(f"{name} must lie in [0, 1): the share of weights to prune, not a percentage; got {sparsity}")
 

@@ -64,7 +64,7 @@ def channel_groups(model: nn.Module, example: Example) -> list[Group]:
     """Groups of output channels that can only be removed together, in the order of the forward pass.
 
     ``example`` is a batch (N, C, H, W) or (N, features) for `model`, or a tuple of its inputs; `model` is traced in
-    eval mode and left as it was. Channels are tied by additions, by depthwise convolutions and by layers that are
+    eval mode and left as it was. Channels are coupled by additions, by depthwise convolutions and by layers that are
     called twice. A group is not prunable where its channels are the network's input or output, or where a zeroed
     channel would not stay zero.
 
@@ -184,7 +184,7 @@ class _Ties:
         raise _unsupported(node)
 
     def _join(self, node: fx.Node, operation: str) -> _Flow:
-        """Channels of a sum or product: tied; zero if both terms are, or one factor."""
+        """Channels of a sum or product: coupled; zero if both terms are, or one factor."""
         operands = [*node.args[:2], *(node.kwargs[name] for name in ("input", "other") if name in node.kwargs)]
         nodes = [operand for operand in operands if isinstance(operand, fx.Node)]
         if len(nodes) != 2 or len(self.shapes[nodes[0]]) != len(self.shapes[nodes[1]]):

@@ -22,7 +22,7 @@ from ._layers import check_not_emptied, places
 def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     """Prune ``model`` in place: the layers named in ``masks`` compute with their kept weights only, from now on.
 
-    A layer that has a mask gets the new one instead; layers that ``masks`` does not name stay as they are. Pruned
+    A layer that has a mask gets the new one instead; layers that ``masks`` does not name are left unchanged. Pruned
     weights are zeroed in the store as well, so a weight that a later mask keeps again starts at exactly zero.
     Names are those of `prunable_weights`; masks are copied. Of tied weights one has to be named, and all are masked.
     An optimizer built before still trains the same parameters. Raises ``ValueError``, and changes nothing, for an
@@ -91,7 +91,7 @@ def snapshot(model: nn.Module) -> dict[str, Tensor]:
     """A copy of every parameter and buffer, which training in place cannot change.
 
     Keys are those of the model without masks, values the effective weights, so that it suits `rewind` and
-    ``load_state_dict`` of a model without masks alike.
+    ``load_state_dict`` of a model without masks.
 
     >>> model = nn.Linear(2, 2)
     >>> beginning = snapshot(model)
@@ -107,7 +107,7 @@ def snapshot(model: nn.Module) -> dict[str, Tensor]:
 
 
 def rewind(model: nn.Module, initial_state: Mapping[str, Tensor]) -> None:
-    """Put parameters and buffers back, in place, to those of a `snapshot`; the masks stay and hold.
+    """Put parameters and buffers back, in place, to those of a `snapshot`; the masks stay in force.
 
     Take the snapshot when the weights have the values to come back to: ``dict(model.state_dict())`` without a copy
     follows the training. Optimizers keep their momentum, so build a new one. Raises ``ValueError``, and changes

@@ -2,7 +2,7 @@
 
 Nothing here changes a model for good: `apply_masks` does. Layers are named by their module ("conv1" means its weight)
 or, where a module has several, by the parameter ("attention.in_proj_weight"). ``layers=None`` means the weights of
-all linear, convolution (transposed ones, too) and recurrent layers and of attention, tied ones once; other matrices,
+all linear, convolution (also transposed ones) and recurrent layers and of attention, tied ones once; other matrices,
 such as embeddings, are left out with a warning that names them, biases and norms without one. They are pruned when
 asked for by name: ``layers=["conv1", "norm1", "classes.bias"]``. On a model that carries masks or quantizers the
 weights that it computes with are looked at. A sparsity is a fraction of zeros in [0, 1); anything else raises
@@ -32,7 +32,7 @@ def magnitude_mask(weight: Tensor, sparsity: float) -> Tensor:
 
 
 def random_mask(weight: Tensor, sparsity: float, *, seed: int = 0) -> Tensor:
-    """Prune round(sparsity · n) weights drawn evenly: the control that any criterion has to beat.
+    """Prune round(sparsity · n) weights drawn at random: the control that any criterion has to beat.
 
     The same ``seed`` gives the same mask on every device; the global random state is left alone.
 
@@ -150,7 +150,7 @@ def layer_magnitude_masks(
 
 
 def sparsity(model_or_masks: nn.Module | Mapping[str, Tensor], *, layers: Iterable[str] | None = None) -> float:
-    """Share of zeros among the prunable weights, or of pruned ones in a mapping of masks.
+    """Fraction of zeros among the prunable weights, or of pruned ones in a mapping of masks.
 
     >>> model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
     >>> apply_masks(model, layer_magnitude_masks(model, 0.75))
@@ -175,10 +175,10 @@ def layer_sparsities(
 def polynomial_sparsity(
     progress: float, *, final: float, initial: float = 0.0, begin: float = 0.0, end: float = 1.0
 ) -> float:
-    """Sparsity to prune to when the share ``progress`` of training is done: fast at first, then ever slower.
+    """Sparsity to prune to when the fraction ``progress`` of training is done: fast at first, then ever slower.
 
     final + (initial - final) · (1 - (progress - begin) / (end - begin))³ between ``begin`` and ``end``, which are
-    shares of training; ``initial`` before, ``final`` after. All lie in [0, 1], sparsities below 1.
+    fractions of training; ``initial`` before, ``final`` after. All are in [0, 1], sparsities below 1.
 
     Source: Zhu, Gupta 2017, arXiv:1710.01878, equation 1.
 
@@ -197,7 +197,7 @@ def polynomial_sparsity(
 
 def _keep_largest(scores: Tensor, sparsity: float) -> Tensor:
     pruned = round(sparsity * scores.numel())
-    # a stable sort, unlike topk, settles ties by position: alike on every machine, and nested in sparsity
+    # a stable sort, unlike topk, settles ties by position: the same on every machine, and nested in sparsity
     order = scores.flatten().argsort(stable=True)
     kept = torch.ones(scores.numel(), dtype=torch.bool, device=scores.device)
     kept[order[:pruned]] = False

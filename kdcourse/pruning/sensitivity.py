@@ -19,7 +19,7 @@ def taylor_scores(
 
     ``batch_loss()`` runs the model on a batch and returns the 0-d loss; it is called once, in eval mode, so that
     dropout and batch norm stay quiet. For several batches add up their scores. Gradients, modes and buffers are
-    left as they were. w is what the layer computes with, under masks and quantizers, too; the gradients of tied
+    left as they were. w is what the layer computes with, also under masks and quantizers; the gradients of tied
     weights are added. Raises ``ValueError`` naming a layer that is frozen, that a hook computes, or that the loss does
     not depend on.
 
@@ -54,7 +54,8 @@ def taylor_scores(
 
 @contextmanager
 def _as_used(groups: Mapping[str, Sequence[Place]]) -> Iterator[dict[str, list[Tensor]]]:
-    """Collects, inside the block, the tensors that the forward pass multiplies with: parameters, or computed anew."""
+    """Collects, inside the block, the tensors that the forward pass multiplies with: parameters, or computed at "
+    "each use."""
     used: dict[str, list[Tensor]] = {}
     handles = []
     for name, group in groups.items():

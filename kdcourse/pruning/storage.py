@@ -3,10 +3,10 @@
 Formats, for a weight of n numbers with k kept, each of b bits:
 
 - ``"dense"``: n·b bits.
-- ``"bitmask"``: one bit a weight, then the kept values: n + k·b bits.
+- ``"bitmask"``: one bit per weight, then the kept values: n + k·b bits.
 - ``"csr"``: compressed sparse rows of the weight as (O, n / O). The kept values, for each its column in the smallest
   unsigned integer that holds the last column, and O + 1 row starts in the smallest one that holds n.
-- ``"nm"``: n values of every m inputs whether zero or not, for each its place in the group in ceil(log2 m) bits.
+- ``"nm"``: n values of every m inputs whether zero or not, for each its position in the group in ceil(log2 m) bits.
 
 Bits are packed and filled up to whole bytes. Biases are not counted.
 """
@@ -48,10 +48,10 @@ def storage_bytes(mask: Tensor, format: str, *, value_bits: int = 32, n: int = 2
 
 
 def break_even_sparsity(format: str, shape: Sequence[int], *, value_bits: int = 32, n: int = 2, m: int = 4) -> float:
-    """Share of zeros below which a layer of ``shape`` stored in ``format`` is not smaller than dense; 1 if it never is.
+    """Fraction of zeros below which a layer of ``shape`` in ``format`` is not smaller than dense; 1 if it never is.
 
-    ``"bitmask"`` and ``"csr"`` are as large as dense at exactly this share. ``"nm"`` has one size, and 1 - n/m is
-    the least share of zeros that it can hold.
+    ``"bitmask"`` and ``"csr"`` are as large as dense at exactly this fraction. ``"nm"`` has one size, and 1 - n/m is
+    the least fraction of zeros that it can store.
 
     >>> break_even_sparsity("bitmask", (100, 100))
     0.03125

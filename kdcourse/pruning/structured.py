@@ -23,7 +23,7 @@ def channel_scores(
     batch_loss: Callable[[], Tensor] | None = None,
     seed: int = 0,
 ) -> dict[str, Tensor]:
-    """How much each channel seems to matter, (channels,) on the CPU for every prunable group; tied layers are added.
+    """How much each channel seems to matter, (channels,) on the CPU for every prunable group; coupled layers are added.
 
     - "l1", "l2": norm of the filter, Σ|w| or √Σw², biases left out (Li et al. 2017, arXiv:1608.08710)
     - "batch_norm": |γ|, the scale after the filter (Liu et al. 2017, arXiv:1708.06519)

@@ -1,4 +1,4 @@
-"""Training loops that a claim can rest on: seeded, alike for a student alone and a distilled one, teacher left alone.
+"""Training loops that a claim can rest on: seeded, the same with labels and with a teacher, which is left alone.
 
 They take a `kdcourse.data.Split`, a ``DataLoader`` or any other re-iterable of batches (`kdcourse.training.batches`
 says in which forms), and logits of any rank, classes last. What they can be told is in `Options`.

@@ -1,7 +1,7 @@
 """Batches of a `Split`, or of anything that can be iterated again for every epoch, in the forms that loaders give them.
 
 A batch of a loader is ``(inputs, labels)``, ``(inputs,)``, a bare tensor of inputs, or a dict, of which the entry
-"labels" holds the labels and the rest are the inputs. Inputs are a tensor, given to the network as ``model(inputs)``; a
+"labels" are the labels and the rest are the inputs. Inputs are a tensor, given to the network as ``model(inputs)``; a
 tuple or list, given as ``model(*inputs)``; or a dict, given as ``model(**inputs)``.
 """
 
@@ -32,7 +32,7 @@ class Batch(NamedTuple):
     """no class label is below this one, here or in the whole `Split`"""
     highest: int
     rows: Tensor | None = None
-    """places in the `Split`; None from a loader"""
+    """positions in the `Split`; None from a loader"""
 
 
 class Batches(NamedTuple):
@@ -51,7 +51,7 @@ def read(
     steps_per_epoch: int | None = None,
     progress: bool = False,
 ) -> Batches:
-    """The batches of ``data``: of a `Split` drawn anew every epoch, of a loader as it gives them."""
+    """The batches of ``data``: of a `Split` reshuffled every epoch, of a loader as it gives them."""
     check_data(data)
     if isinstance(data, Split):
         if steps_per_epoch is not None:

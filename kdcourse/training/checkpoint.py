@@ -1,8 +1,8 @@
-"""Runs that are killed and go on: what a checkpoint holds, and that it belongs to this run and no other.
+"""Runs that are killed and go on: what a checkpoint contains, and that it belongs to this run and no other.
 
-It holds the weights, buffers, optimizer, PyTorch's random states, the states of a DataLoader's generators, the history
-and whether the run had ended: numbers and tensors only, read without running code. What it cannot hold, and a run that
-goes on draws anew, is the state of other random numbers (``random``, NumPy, persistent workers) and of ``before_step``.
+It contains the weights, buffers, optimizer, PyTorch's random states, the states of a DataLoader's generators, the
+history and whether the run had ended: numbers and tensors only, read without running code. It cannot store the state of
+other random numbers (``random``, NumPy, persistent workers) and of ``before_step``: a run that goes on draws again.
 """
 
 import hashlib
@@ -104,7 +104,7 @@ def _read(path: Path) -> dict[str, Any]:
 def state_of(running: Running) -> dict[str, Any]:
     return {
         "student": running.student.state_dict(),
-        "buffers": dict(running.student.named_buffers()),  # those that state_dict() leaves out, too
+        "buffers": dict(running.student.named_buffers()),  # also those that state_dict() leaves out
         "optimizer": running.optimizer.state_dict(),
         "scaler": running.scaler.state_dict(),
         "random": random_state(running.device),
@@ -125,7 +125,8 @@ def restore(running: Running, state: dict[str, Any]) -> None:
 
 
 def check_plain(value: Any) -> None:
-    """Raise unless ``value`` holds nothing but numbers, text and tensors, which are read back without running code."""
+    """Raise unless ``value`` contains nothing but numbers, text and tensors, which are read back without "
+    "running code."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, (list, tuple)):

@@ -27,11 +27,11 @@ def fit(
 ) -> History:
     """Train ``student`` in place on the labels: AdamW, ``loss(logits, labels)``, everything else in `Options`.
 
-    ``train`` is a `Split`, a DataLoader, or anything that gives its batches anew each time it is iterated. Logits are
+    ``train`` is a `Split`, a DataLoader, or anything that gives its batches again each time it is iterated. Logits are
     (..., C), labels (...) int64; those of -100 are left out. A loss of one's own is given the labels as they come, None
     where there are none; PyTorch's cross-entropy is given rows of logits, whatever their rank.
 
-    The same arguments give bit-identical weights on the same machine; a loader's own generator must begin alike, too.
+    The same arguments, and the same state of a loader's own generator, give bit-identical weights on the same machine.
     ``with torch.autocast(...)`` around the call computes in half precision; float16 gets PyTorch's ``GradScaler``.
     Parameters that take no gradient are not trained, and a part in eval mode that has only such parameters stays in
     eval mode, a frozen batch norm for example. The student ends in eval mode, on ``device``. Raises ``ValueError`` for
@@ -143,7 +143,7 @@ def _check_range(batch: Batch, classes: int) -> None:
 
 
 def _are_soft(labels: Any, shape: torch.Size) -> bool:
-    """Whether the labels are a probability for each class, as PyTorch's cross-entropy takes them, too."""
+    """Whether the labels are a probability for each class, as PyTorch's cross-entropy also takes them."""
     return isinstance(labels, Tensor) and labels.is_floating_point() and labels.shape == shape
 
 

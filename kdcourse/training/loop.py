@@ -1,4 +1,4 @@
-"""The loop that `fit` and `distill` share: seeded, the same steps for a student alone and a distilled one."""
+"""The loop that `fit` and `distill` share: seeded, the same steps for a student on labels only and a distilled one."""
 
 import math
 import time

@@ -32,7 +32,7 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
     """Inside the block ``model`` is in eval mode and its parameters take no gradient; both are restored after.
 
     Eval mode matters apart from gradients: in train mode batch norm keeps updating its statistics
-    even under ``torch.no_grad()``. Several threads may hold one model: the last to end restores it.
+    even under ``torch.no_grad()``. Several threads may use one model: the last to end restores it.
 
     >>> model = nn.Linear(2, 2)
     >>> with frozen(model):
@@ -151,14 +151,14 @@ def _named_logits(found: Any) -> Any:
 
 
 def device_of(model: nn.Module) -> torch.device | None:
-    """Where the model's first parameter or buffer lies; None for a model that has neither."""
+    """The device of the model's first parameter or buffer; None for a model that has neither."""
     first = next(chain(model.parameters(), model.buffers()), None)
     return None if first is None else first.device
 
 
 @contextmanager
 def fresh_casts() -> Iterator[None]:
-    """Inside the block autocast casts weights anew every time: what it keeps until its own end, a step makes stale."""
+    """Inside the block autocast casts weights again every time: what it keeps until its own end, a step makes stale."""
     before = torch.is_autocast_cache_enabled()
     torch.clear_autocast_cache()
     torch.set_autocast_cache_enabled(False)

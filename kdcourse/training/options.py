@@ -19,7 +19,7 @@ Optimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
 @dataclass(repr=False)
 class History:
-    """What a training run recorded, one entry an epoch."""
+    """What a training run recorded, one entry per epoch."""
 
     train_loss: list[float] = field(default_factory=list)
     """mean over the batches, each weighted by its number of examples"""
@@ -31,7 +31,7 @@ class History:
 
 
 class Options(TypedDict, total=False):
-    """What `fit` and `distill` take alike, all optional but ``epochs``; the defaults stand in brackets."""
+    """What `fit` and `distill` both take, all optional but ``epochs``; the defaults are in brackets."""
 
     epochs: Required[int]
     validation: Data | None

@@ -58,5 +58,5 @@ def check_rate(name: str, value: float) -> None:
 
 
 def points(value: float | Schedule) -> list[float] | float:
-    """What tells one schedule from another: its values at nine points; a number stands for itself."""
+    """What tells one schedule from another: its values at nine points; a number describes itself."""
     return [value(eighth / 8) for eighth in range(9)] if callable(value) else value

@@ -1,4 +1,4 @@
-"""A teacher's logits for every batch: kept from one pass where images repeat, computed anew where they do not."""
+"""A teacher's logits for every batch: cached from one pass where images repeat, computed afresh where they do not."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -71,7 +71,7 @@ def look_at(logits: Tensor) -> bool:
 
 
 def _counted(logits: Tensor, labels: Tensor) -> Tensor:
-    """The logits at positions that have a label; those of -100 are not read, whatever stands there."""
+    """The logits at positions that have a label; those of -100 are not read, whatever is there."""
     ignoring = labels.shape == logits.shape[:-1] and bool((labels == IGNORED).any())
     return logits[(labels != IGNORED).to(logits.device)] if ignoring else logits
 
@@ -111,7 +111,7 @@ def targets_of(
 def _seen_anew(
     teacher: nn.Module, student: nn.Module, device: torch.device, output: Output | None
 ) -> Iterator[Targets]:
-    # a module that is the student's, too, is switched for the teacher's turn alone
+    # a module that is also the student's is switched for the teacher's turn alone
     shared = not set(student.modules()).isdisjoint(teacher.modules())
 
     @torch.no_grad()
