@@ -57,7 +57,8 @@ def implies(bound: str, means: str) -> bool:
     """Whether every value within a printed bound fulfils a relation.
 
     Relations: ``>= 1.5``, ``<=``, ``>``, ``<``; ``= 0.27``, equal as far as the digits go, ``= 0`` up to rounding;
-    ``~ 2``, within a factor of two; ``1 to 2``; or the word behind "exactly". Raises ``ValueError`` where it is none of them.
+    ``~ 2``, within a factor of two; ``1 to 2``; or the word behind "exactly". Raises ``ValueError`` where ``means`` is
+    empty.
 
     >>> implies("≥ 0.5", "> 0"), implies("0.27 ± 0.01", "= 0.3"), implies("exactly True", "True")
     (True, True, True)

@@ -71,7 +71,8 @@ def unread(notebook: NotebookNode, binding: Binding) -> list[str]:
     was, is_ = " ".join(binding.get("read", [])).split(), list(map(digest, now))
     problems = []
     for kind, a, b, c, d in SequenceMatcher(None, was, is_, autojunk=False).get_opcodes():
-        problems += [f"not read since it was altered: {unit!r}" for unit in now[c:d]]
+        if kind != "equal":
+            problems += [f"not read since it was altered: {unit!r}" for unit in now[c:d]]
         if kind == "delete":
             before = f"behind {now[c - 1]!r}" if c else "at the beginning"
             problems.append(f"{b - a} sentences were removed {before}")
