@@ -15,7 +15,7 @@ import kdcourse  # noqa: F401 (before any onnxruntime, whose telemetry it switch
 @pytest.fixture(autouse=True)
 def seeded():
     """The same random numbers whichever tests a worker has run before."""
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)  # torch.manual_seed also keeps a call, with its stack, for each GPU to come
 
 
 @pytest.fixture

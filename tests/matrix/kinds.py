@@ -30,7 +30,7 @@ class Kind(NamedTuple):
 
     def network(self, seed: int = 0) -> nn.Module:
         """A fresh network in train mode, its batch norms with statistics that matter; the same for the same seed."""
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # the old weight norm
             model = self.build().to(self.dtype)
@@ -207,7 +207,7 @@ def attention() -> nn.Module:
 
 def encoder() -> nn.Module:
     layer = nn.TransformerEncoderLayer(WIDTH, 2, 12, dropout=0.0, batch_first=True)
-    return nn.Sequential(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), nn.Linear(WIDTH, CLASSES))
+    return nn.Sequential(nn.TransformerEncoder(layer, 1, enable_nested_tensor=False), nn.Linear(WIDTH, CLASSES))
 
 
 def recurrent(cell: type[nn.RNNBase], **options: Any) -> nn.Module:
