@@ -192,24 +192,21 @@ def _known(trial: Trial, expected: list[Outcome], got: list[Outcome], places: Se
 
     Failing that, one that gives the same wrong values: then the gradient holds a second mistake, to be found next.
     """
-    for gradients in (True, False):
+    for gradients in (True, False) if trial.exercise.gradients else (True,):
         if all(_alike(trial.exercise, expected[place], got[place], gradients=gradients) for place in places):
             return None  # nothing that a misconception could explain is wrong
-        found = matches(trial, got, places, gradients=gradients)
-        if found:
-            return Verdict("misconception", found[0].diagnosis, found[0])
+        for misconception in trial.exercise.misconceptions:
+            if _does_the_same(trial, misconception, got, places, gradients=gradients):
+                return Verdict("misconception", misconception.diagnosis, misconception)
     return None
 
 
-def matches(trial: Trial, got: list[Outcome], places: Sequence[int], *, gradients: bool = True) -> list[Misconception]:
-    """Every misconception that does the same as the answer on these cases."""
-    found = []
-    for misconception in trial.exercise.misconceptions:
-        cases = trial.cases()
-        outcomes = ((trial.run(misconception.wrong, cases[place]), got[place]) for place in places)
-        if all(_alike(trial.exercise, one, other, gradients=gradients) for one, other in outcomes):
-            found.append(misconception)
-    return found
+def _does_the_same(
+    trial: Trial, misconception: Misconception, got: list[Outcome], places: Sequence[int], *, gradients: bool
+) -> bool:
+    cases = enumerate(trial.exercise.one_by_one(trial.seed))
+    outcomes = ((trial.run(misconception.wrong, case), got[place]) for place, case in cases if place in places)
+    return all(_alike(trial.exercise, one, other, gradients=gradients) for one, other in outcomes)
 
 
 def grading() -> bool:

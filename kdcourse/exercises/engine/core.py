@@ -1,6 +1,6 @@
 """What an exercise is: a question, a right answer, cases to try answers on, and the wrong answers we know."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,8 +98,15 @@ class Exercise:
 
     def tried(self, seed: int = 0) -> list[Case]:
         """The fixed cases and a dozen drawn from ``seed``: fresh values each time, the same for the same seed."""
-        generator = torch.Generator().manual_seed(seed)
-        return self.cases() + ([self.drawn(generator) for _ in range(DRAWN)] if self.drawn else [])
+        return list(self.one_by_one(seed))
+
+    def one_by_one(self, seed: int = 0) -> Iterator[Case]:
+        """What `tried` lists, each case drawn when it is asked for."""
+        yield from self.cases()
+        if self.drawn:
+            generator = torch.Generator().manual_seed(seed)
+            for _ in range(DRAWN):
+                yield self.drawn(generator)
 
     @property
     def notebook(self) -> str:

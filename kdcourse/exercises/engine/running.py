@@ -90,9 +90,9 @@ def run(exercise: Exercise, function: Answer, case: Case, *, limit: float | None
     outcome.printed = prints.shown()
     after = snapshot([*arguments, *case.keywords.values()])
     if not exercise.may_change:
-        names = [*_names(exercise, len(arguments)), *case.keywords]
-        pairs = zip(names, before, after, strict=True)
-        outcome.changed = next((name for name, old, new in pairs if difference(old, new, relative=0, absolute=0)), "")
+        pairs = enumerate(zip(before, after, strict=True))
+        place = next((n for n, (old, new) in pairs if difference(old, new, relative=0, absolute=0)), None)
+        outcome.changed = "" if place is None else [*_names(exercise, len(arguments)), *case.keywords][place]
     if outcome.error is None and not outcome.changed:
         _observe(exercise, case, outcome, leaves)
     return outcome
