@@ -27,15 +27,15 @@ def test_check_prints_a_quiet_line_a_tick_or_a_diagnosis(capsys):
 
 @every_exercise
 def test_what_is_printed_is_the_same_every_time_and_names_no_place(exercise, capsys):
-    answers = [*(m.wrong for m in exercise.misconceptions), lambda *a, **k: 1, lambda *a, **k: torch.ones(2)]
     seen = []
     for _ in range(2):
-        for answer in answers:
+        for answer in (lambda *a, **k: 1, lambda *a, **k: torch.ones(2), exercise.misconceptions[-1].wrong):
             course.check(exercise.id, answer)
         seen.append(capsys.readouterr().out)
     assert seen[0] == seen[1]
-    assert not re.search(r"/\w+/|\.py\b|site-packages|0x[0-9a-f]{6}", seen[0])
-    for number in re.findall(r"\d*\.\d+", seen[0]):
+    shown = "\n".join([seen[0], *(m.diagnosis for m in exercise.misconceptions)])  # they are printed as they stand
+    assert not re.search(r"/\w+/|\.py\b|site-packages|0x[0-9a-f]{6}", shown)
+    for number in re.findall(r"\d*\.\d+", shown):
         assert len(number.replace(".", "").lstrip("0")) <= 4, number
 
 

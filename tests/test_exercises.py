@@ -11,7 +11,7 @@ from exercising import EXERCISES, MISCONCEPTIONS, every_exercise, first_result, 
 from torch import Tensor
 
 from kdcourse import exercises as course
-from kdcourse.exercises.engine import checking, comparing
+from kdcourse.exercises.engine import comparing
 from kdcourse.exercises.engine.core import Exercise, Misconception, case, draw
 
 ROOT = Path(__file__).resolve().parent.parent

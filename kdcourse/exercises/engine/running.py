@@ -91,8 +91,8 @@ def run(exercise: Exercise, function: Answer, case: Case, *, limit: float | None
     after = snapshot([*arguments, *case.keywords.values()])
     if not exercise.may_change:
         pairs = enumerate(zip(before, after, strict=True))
-        place = next((n for n, (old, new) in pairs if difference(old, new, relative=0, absolute=0)), None)
-        outcome.changed = "" if place is None else [*_names(exercise, len(arguments)), *case.keywords][place]
+        number = next((n for n, (old, new) in pairs if difference(old, new, relative=0, absolute=0)), None)
+        outcome.changed = "" if number is None else [*_names(exercise, len(arguments)), *case.keywords][number]
     if outcome.error is None and not outcome.changed:
         _observe(exercise, case, outcome, leaves)
     return outcome
