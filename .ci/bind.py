@@ -35,7 +35,7 @@ def bind(number: str, measured: list[dict[str, Any]]) -> list[str]:
     notebook, old = nbformat.read(files.notebook_path(number), as_version=4), files.load(number)
     binding = files.renewed(notebook, old, measured)
     left = files.problems(notebook, binding)
-    for why in files.unread(notebook, old) if "read" in old else []:
+    for why in files.unread(notebook, old) if old.get("read") else []:
         print(f"{number}: {why}")
     if not left:
         binding["read"] = files.read_lines(notebook)
@@ -56,7 +56,7 @@ def main() -> int:
         measured = measure(path) if given.measure else files.values(given.values) if given.values else []
         found = bind(number, measured)
         left += len(found)
-        print(*(f"{number}: {why}" for why in found), f"{number}: {len(found)} left", sep="\n")
+        print(*(f"{number}: {why}" for why in found), f"{number}: {len(found)} left; {files.counted(number)}", sep="\n")
     return int(left > 0)
 
 

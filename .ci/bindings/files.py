@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from difflib import SequenceMatcher, get_close_matches
 from functools import cache
@@ -16,7 +17,7 @@ from nbformat import NotebookNode
 from kdcourse._base.files import write_whole
 
 from .claims import Claim, carried, claim_problems, implies, interval, rounded
-from .evidence import IGNORE, ROOT, Page, formula_problems, page, sentence_problems
+from .evidence import EVIDENCE, IGNORE, ROOT, Page, evidences, formula_problems, page, sentence_problems
 from .words import DISPLAYED, blocks, flat, split
 
 FOLDER = ROOT / "tests" / "bindings"
@@ -116,6 +117,15 @@ def problems(notebook: NotebookNode, binding: Binding) -> list[str]:
 
 def all_problems(notebook: NotebookNode, binding: Binding) -> list[str]:
     return [*problems(notebook, binding), *unread(notebook, binding), *ignored_problems(notebook, binding)]
+
+
+def counted(number: str) -> str:
+    """How many sentences rest on what, in words."""
+    entries = load(number).get("sentence", [])
+    by = Counter(name for entry in entries for name in EVIDENCE if any(name in it for it in evidences(entry)[:1]))
+    held = ", ".join(f"{by[name]} by {name}" for name in EVIDENCE if by[name])
+    no_result = sum("kind" in entry for entry in entries)
+    return f"{len(entries)} sentences: {held or 'none held'}; {no_result} state no result"
 
 
 # --- renewing ---------------------------------------------------------------------------------------------------------
