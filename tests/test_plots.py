@@ -289,7 +289,7 @@ def test_roofline_marks_and_names_every_measured_layer_under_the_roof_of_its_kin
     first, second, _ = (text.xyann[1] for text in axis.texts)
     assert first * second < 0  # neighbours' names on different sides
     assert _legend(axis) == ["float32, bound", "float32, measured", "int8, bound", "int8, measured"]
-    assert _lettering(axis) == ("A title", "multiply-accumulates a byte", "10⁹ multiply-accumulates a second")
+    assert _lettering(axis) == ("A title", "arithmetic intensity (MACs per byte)", "10⁹ MACs per second")
     assert (axis.get_xscale(), axis.get_yscale()) == ("log", "log")
 
 

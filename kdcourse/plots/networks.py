@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from torch import nn
 
 from .style import BLUE, GREEN, ORANGE, RED, SKY
@@ -63,14 +64,30 @@ def roofline(
     ):
         ridge = peak / bandwidth  # where the slope meets the flat roof
         corners = [low, max(low, ridge), max(high, ridge)]
-        axis.plot(corners, [min(peak, bandwidth * x) for x in corners], dash, color=colour, label=f"{kind}, bound")
+        axis.plot(
+            corners, [min(peak, bandwidth * x) for x in corners], dash, color=colour, label=f"{kind}, bound", zorder=2
+        )
         layers = points.get(kind, ())
-        axis.plot([x for _, x, _ in layers], [y for _, _, y in layers], marker, color=colour, label=f"{kind}, measured")
+        axis.plot(
+            [x for _, x, _ in layers],
+            [y for _, _, y in layers],
+            marker,
+            color=colour,
+            label=f"{kind}, measured",
+            zorder=3,
+        )
         for number, (name, x, y) in enumerate(layers):
-            place = (-6, 6) if number % 2 else (-6, -13)  # neighbours on different sides
-            axis.annotate(name, (x, y), xytext=place, textcoords="offset points", fontsize=8, color=colour)
+            place = (-6, 8) if number % 2 else (-6, -15)  # neighbours on different sides
+            halo = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}  # where a bound passes
+            axis.annotate(
+                name, (x, y), xytext=place, textcoords="offset points", fontsize=8, color=colour, bbox=halo, zorder=2.2
+            )
     axis.margins(y=0.15)
-    axis.set(title=title, xlabel="multiply-accumulates a byte", ylabel="10⁹ multiply-accumulates a second")
+    axis.set(title=title, xlabel="arithmetic intensity (MACs per byte)", ylabel="10⁹ MACs per second")
     axis.set(xscale="log", yscale="log")
+    for ticks in (axis.xaxis, axis.yaxis):
+        ticks.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ticks.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ticks.set_minor_locator(NullLocator())
     axis.legend(frameon=False, fontsize=8, loc="lower right")
     return axis
