@@ -171,3 +171,53 @@ def test_arithmetic_is_worked_out(expression, value):
 def test_what_is_no_arithmetic_is_not(expression):
     with pytest.raises((ValueError, KeyError)):
         evidence.value(expression)
+
+
+# --- renewing ---------------------------------------------------------------------------------------------------------
+
+
+def stored(*printed, said="A student that beats its labels."):
+    text = "".join(f"✔ {line}\n" for line in printed)
+    cell = nbformat.v4.new_code_cell("claim(…)", outputs=[nbformat.v4.new_output("stream", name="stdout", text=text)])
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(said), cell])
+
+
+def test_a_reworded_claim_keeps_its_reason_and_a_new_one_is_measured():
+    old = {"claim": [{"text": "Gain by the teacher, in points", "bound": "≥ 2", "measured": 9.0, "room": "it just is"}]}
+    notebook = stored("The gain by the teacher, in points  [≥ 2]", "Files  [≤ 3]", "Time is shorter  [≥ 0]")
+    values = [{"text": "Files", "bound": "≤ 3", "value": 2.51}, {"text": "Other", "bound": "≥ 0", "value": 7}]
+    assert files.renewed(notebook, old, values)["claim"] == [
+        {"text": "The gain by the teacher, in points", "bound": "≥ 2", "room": "it just is", "measured": 9.0},
+        {"text": "Files", "bound": "≤ 3", "measured": 2.5},
+        {"text": "Time is shorter", "bound": "≥ 0"},
+    ]
+
+
+def test_what_was_measured_changes_only_beyond_noise_and_never_misses_its_bound():
+    notebook = stored("A  [≥ 2]", "B  [≥ 2]", "C  [≥ 2]", "D  [0.974 ± 0.001]")
+    old = {"claim": [{"text": text, "bound": "≥ 2", "measured": 3.0} for text in "ABC"]}
+    values = [{"text": text, "value": value, "bound": "≥ 2"} for text, value in zip("ABC", (3.3, 5.03, 1), strict=True)]
+    values.append({"text": "D", "value": 0.97449, "bound": ""})
+    assert [entry["measured"] for entry in files.renewed(notebook, old, values)["claim"]] == [3.0, 5.0, 3.0, 0.974]
+
+
+def test_an_altered_sentence_keeps_its_evidence_and_is_marked():
+    entry = {"says": "A student that beats its labels.", "claim": "Gain", "means": "> 0"}
+    renewed = files.renewed(stored(said="A student that never beats its labels."), {"sentence": [entry]}, [])
+    changed = {**entry, "says": "A student that never beats its labels.", "was": entry["says"]}
+    assert renewed["sentence"] == [changed]
+
+
+def test_what_is_written_is_read_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "FOLDER", tmp_path)
+    binding = {
+        "claim": [{"text": 'A "quoted" claim', "bound": "≥ 2", "measured": 2.5}],
+        "sentence": [{"says": "It's $\\ln x$.", "by": [{"claim": "x", "means": "> 0"}, {"code": "'a' \"b\""}]}],
+        "formula": [{"latex": "\\ln p'", "why": "names the slope only"}],
+        "read": ["0123abcd 4567"],
+        "ignored": ["89ab"],
+    }
+    files.binding_path("99").write_text(
+        files.written("99", binding, {"It's $\\ln x$.": ["claim = 1"]}), encoding="utf-8"
+    )
+    assert files.load("99") == binding

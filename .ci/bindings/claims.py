@@ -13,6 +13,7 @@ NUMBER = r"-?[\d,]*\.?\d+(?:e[-+]?\d+)?"
 BOUND = re.compile(rf"(?:≥ (?P<low>{NUMBER}))?(?: and )?(?:≤ (?P<high>{NUMBER}))?")
 AROUND = re.compile(rf"(?P<middle>{NUMBER}) ± (?P<width>{NUMBER})")
 MEANS = re.compile(rf"(?P<sign>>=|<=|>|<|=|~) *(?P<number>{NUMBER})|(?P<low>{NUMBER}) to (?P<high>{NUMBER})")
+ALIKE = 0.55  # two claims that are this alike are one, reworded
 TOLERANCE = 1e-3
 """a bound on an error of at most this says "equal up to rounding", however small the error is"""
 
@@ -119,13 +120,25 @@ def _says(limit: str, measured: float) -> str:
 
 
 def carried(old: list[dict[str, Any]], new: list[Claim]) -> list[dict[str, Any]]:
-    """``new`` with what was known of each: by its text, or by its place where as many were reworded in a row."""
-    before, after = [entry["text"] for entry in old], [claim.text for claim in new]
+    """``new`` with what was known of each: by its text, or by the likeliest of those that were reworded."""
+    pairs = [(likeness(entry, claim) - 0.01 * abs(i - j) / len(new), i, j)
+             for i, entry in enumerate(old) for j, claim in enumerate(new)]  # fmt: skip
     known: dict[int, dict[str, Any]] = {}
-    for kind, a, b, c, d in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
-        if kind == "equal" or kind == "replace" and b - a == d - c:
-            known |= dict(zip(range(c, d), old[a:b], strict=True))
+    taken: set[int] = set()
+    for score, i, j in sorted(pairs, reverse=True):
+        if score >= ALIKE and i not in taken and j not in known:
+            known[j] = old[i]
+            taken.add(i)
     return [{**known.get(place, {}), "text": claim.text, "bound": claim.bound} for place, claim in enumerate(new)]
+
+
+def likeness(entry: dict[str, Any], claim: Claim) -> float:
+    """How alike two claims are, up to 1: most by their words, some by their bounds and by the numbers they name."""
+    if entry["text"] == claim.text:
+        return 0.9 + 0.1 * (entry["bound"] == claim.bound)
+    words = SequenceMatcher(None, *(re.findall(r"\w+", text.lower()) for text in (entry["text"], claim.text))).ratio()
+    numbers = [sorted(re.findall(NUMBER, text)) for text in (entry["text"], claim.text)]
+    return 0.5 * words + 0.2 * (entry["bound"] == claim.bound) + 0.15 * (numbers[0] == numbers[1])
 
 
 def rounded(value: float, bound: str) -> float:

@@ -149,14 +149,19 @@ def renewed(notebook: NotebookNode, binding: Binding, measured: list[dict[str, A
 
 
 def _measure(entry: dict[str, Any], value: Any) -> None:
-    """Keep what was measured unless it is new, or another value by more than noise."""
-    allowed = interval(entry["bound"])
-    if allowed is None or allowed[0] == allowed[1]:
-        entry.pop("measured", None)
-    elif isinstance(value, (int, float)):
-        old = entry.get("measured")
-        if old is None or not allowed[0] <= old <= allowed[1] or abs(old - value) > 0.3 * abs(old):
-            entry["measured"] = rounded(value, entry["bound"])
+    """Keep what was measured unless it is new, or another value by more than noise; nothing that misses the bound."""
+    low, high = interval(entry["bound"]) or (0, 0)
+    old = entry.pop("measured", None)
+    if low != high:
+        if old is not None and not low <= old <= high:
+            old = None
+        if (
+            isinstance(value, (int, float))
+            and low <= value <= high
+            and (old is None or abs(old - value) > 0.3 * abs(old))
+        ):
+            old = rounded(value, entry["bound"])
+        entry |= {} if old is None else {"measured": old}
 
 
 def _renewed(name: str, entries: list[Binding], there: list[str], needed: list[str]) -> list[Binding]:
