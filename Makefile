@@ -7,7 +7,8 @@ NOTEBOOKS := $(wildcard notebooks/[0-9]*.ipynb)
 # two threads a worker would make torch five times slower
 ONE_THREAD := OMP_NUM_THREADS=1
 PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest $(if $(REPORT),--junitxml=$(REPORT))
-PARALLEL := -n auto --dist loadfile
+# in the order of tests/conftest.py
+PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with=tests/sanitize.cfg
 # these have targets of their own, which install what they need
 WITHOUT_EXTRAS := --ignore=tests/test_classroom.py --ignore=tests/browser

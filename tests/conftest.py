@@ -11,6 +11,16 @@ from test_notebooks import NOTEBOOKS, ROOT, code_cells, compared
 
 import kdcourse  # noqa: F401 (before any onnxruntime, whose telemetry it switches off)
 
+STARTING_PROGRAMS = {"test_docstrings.py", "test_files.py", "test_offline.py", "test_setup.py"}
+"""files of few tests that take long"""
+
+
+def pytest_collection_modifyitems(items):
+    """What takes long comes first, so that all workers end together: notebooks, then the files of most tests."""
+    tests = Counter(item.path for item in items)
+    long = {path for path in tests if path.suffix == ".ipynb" or path.name in STARTING_PROGRAMS}
+    items.sort(key=lambda item: (item.path not in long, -tests[item.path]))
+
 
 @pytest.fixture(autouse=True)
 def seeded():

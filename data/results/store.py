@@ -26,7 +26,7 @@ Results = dict[str, Any]
 
 
 def warm_up_from_zero(progress: float) -> float:
-    """`cosine` as it was until kdcourse 0.1, with a first step of rate 0: what these results were measured with."""
+    """`cosine` as it was until kdcourse 0.1, with a first step of rate 0: jobs not measured again keep it."""
     return progress / 0.1 if progress < 0.1 else training.cosine(progress)
 
 
