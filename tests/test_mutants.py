@@ -13,9 +13,9 @@ import pytest
 import torch
 from mutants import mutants, reached, rebuilt, source
 
+from kdcourse._base.neutral import neutral, untouched
 from kdcourse.exercises import exercises, judge
 from kdcourse.exercises.engine.checking import fault, refuses
-from kdcourse.exercises.engine.neutral import neutral, untouched
 from kdcourse.exercises.engine.running import run
 
 LISTS = Path(__file__).parent / "equivalents"

@@ -1,34 +1,36 @@
 """Grade a submission that is read as data: each answer is judged by itself and can cost only its own points."""
 
-from dataclasses import dataclass
+import json
+import os
+import stat
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from nbformat import NotebookNode
+from nbformat import from_dict as node
 
-from .._base.notebooks import read
+from .._base.neutral import neutral, untouched
 from ..exercises import exercises
-from ..exercises.engine.checking import judge
+from ..exercises.engine.checking import Verdict, calls, weigh
 from ..exercises.engine.core import Exercise
+from ..exercises.engine.running import Outcome, OutOfTime, run
+from .answering import Away, Lost, Session
+from .extracting import Answer, Cell, cells_of, extract
+from .sandbox import Limits, isolation, server
 
-
-@dataclass(frozen=True)
-class Limits:
-    """What one answer may take: seconds a call and in all, bytes of memory, of files and of results, processes."""
-
-    call: float = 10.0
-    total: float = 300.0
-    memory: int = 4 * 2**30
-    files: int = 64 * 2**20
-    result: int = 64 * 2**20
-    processes: int = 64
+LARGEST = 1_000_000_000
+"""bytes of a notebook's file"""
+DEFAULT = Limits()
 
 
 @dataclass(frozen=True)
 class Mark:
     """What one exercise earned and why.
 
-    ``kind`` is "right", "wrong", "unattempted", "missing" (no cell defines the function), "error", "time", "memory",
-    "died" or "damaged".
+    ``kind`` is "right", "wrong", "unattempted", "missing", "error" (it raises, or is no Python), "time", "memory",
+    "died" (its process ended) or "damaged" (what it sent back cannot be read).
     """
 
     exercise: str
@@ -36,45 +38,130 @@ class Mark:
     possible: float
     kind: str
     message: str
-    """the line or lines that the student reads, as ``check`` prints them"""
+    """what the student reads: the same as from ``check``"""
     shown: str = ""
-    """the first lines that the answer printed, on stdout and stderr"""
+    """the first lines that the answer printed, on either stream"""
     reached: tuple[str, ...] = ()
-    """what it tried that an answer has no business with: network, files outside, processes"""
+    """what it tried that an answer has no business with: network, files outside its folder, processes"""
 
 
-def isolation() -> tuple[str, ...]:
-    """What is not isolated on this system, a sentence each; empty where everything is."""
-    return ("nothing is isolated yet",)
+def read_submission(path: Path) -> NotebookNode:
+    """The code cells of a submission and their marks; outputs, however long, are not kept.
+
+    Raises ``ValueError`` that says why for a link, for what is no file, and for a file that is no notebook.
+    """
+    try:
+        about = path.lstat()
+        if not stat.S_ISREG(about.st_mode):
+            raise ValueError(f"{path.name} is a link or no file: hand in the notebook's file itself")
+        if about.st_size > LARGEST:
+            raise ValueError(f"{path.name} has {about.st_size:,} bytes; clear its outputs")
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(descriptor, "rb") as file:
+            stored = file.read(LARGEST + 1)
+        told = json.loads(stored.decode(json.detect_encoding(stored)))
+    except OSError as error:
+        raise ValueError(f"{path.name} cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+        raise ValueError(f"{path.name} is no notebook: its text is not what Jupyter writes") from None
+    return node({"cells": [_plain_cell(cell) for cell in _cells(told, path.name)]})  # type: ignore[no-any-return]
 
 
-def grade(
-    notebook: NotebookNode | Path,
-    assignment: str,
-    *,
-    seed: int,
-    limits: Limits = Limits(),  # noqa: B008 (frozen)
-) -> list[Mark]:
+def _cells(told: Any, name: str) -> list[dict[str, Any]]:
+    sheets = told.get("worksheets") if isinstance(told, dict) else None
+    cells = sheets[0].get("cells") if isinstance(sheets, list) and sheets and isinstance(sheets[0], dict) else None
+    cells = told.get("cells", cells) if isinstance(told, dict) else None
+    if not isinstance(cells, list):
+        raise ValueError(f"{name} is no notebook: it has no cells")
+    return [cell for cell in cells if isinstance(cell, dict) and cell.get("cell_type") == "code"]
+
+
+def _plain_cell(cell: dict[str, Any]) -> dict[str, Any]:
+    source = cell.get("source", cell.get("input", ""))
+    text = "".join(part for part in source if isinstance(part, str)) if isinstance(source, list) else source
+    marks = cell.get("metadata")
+    marks = marks.get("nbgrader") if isinstance(marks, dict) else None
+    name = marks.get("grade_id") if isinstance(marks, dict) else None
+    metadata = {"nbgrader": {"grade_id": name}} if isinstance(name, str) else {}
+    lines = text.replace("\r\n", "\n").replace("\r", "\n") if isinstance(text, str) else ""
+    return {"cell_type": "code", "source": lines, "metadata": metadata}
+
+
+def grade(notebook: NotebookNode | Path, assignment: str, *, seed: int, limits: Limits = DEFAULT) -> list[Mark]:
     """One mark for each exercise of ``assignment`` ("03_kl_derivation"), in the order of the course.
 
     ``seed`` draws the cases that come on top of the fixed ones. A file that is no notebook raises ``ValueError``.
     """
-    cells = (read(notebook) if isinstance(notebook, Path) else notebook).cells
-    asked = [each for id, each in exercises.items() if id.startswith(assignment[:2] + ".")]
-    return [_mark(exercise, [cell.source for cell in cells if cell.cell_type == "code"], seed) for exercise in asked]
+    cells = cells_of(read_submission(notebook) if isinstance(notebook, Path) else notebook)
+    asked = [exercises[id] for id in exercises if id.startswith(f"{assignment[:2]}.")]
+    if not asked:
+        raise ValueError(f"{assignment} has no exercises: an assignment begins with its notebook's number, 03_…")
+    return [mark(exercise, cells, seed, limits) for exercise in asked]
 
 
-def _mark(exercise: Exercise, sources: list[str], seed: int) -> Mark:
-    space: dict[str, object] = {}
-    for source in sources:
-        if f"def {exercise.name}(" in source:
-            try:
-                exec(source, space)
-            except Exception as error:
-                return Mark(exercise.id, 0, exercise.points, "error", f"{type(error).__name__}: {error}")
-    if exercise.name not in space:
-        return Mark(exercise.id, 0, exercise.points, "missing", f"no cell defines {exercise.name}")
-    verdict = judge(exercise, space[exercise.name], seed=seed)
-    kind = verdict.kind if verdict.kind in ("right", "unattempted", "time") else "wrong"
-    points = exercise.points if kind == "right" else 0
-    return Mark(exercise.id, points, exercise.points, kind, verdict.text, verdict.printed)
+def mark(exercise: Exercise, cells: list[Cell], seed: int, limits: Limits = DEFAULT) -> Mark:
+    """What the answer to one exercise earns."""
+    found = extract(cells, exercise)
+    nothing = Mark(exercise.id, 0, exercise.points, found.problem, found.message)
+    if found.problem:
+        return nothing
+    session = Session(server(), exercise, limits)
+    try:
+        with untouched(), neutral():
+            verdict = judged(session, found, seed)
+    except Lost as lost:
+        result = replace(nothing, kind=lost.kind, message=lost.message)
+    except TimeoutError:
+        result = replace(nothing, kind="time", message="your cell did not end in time: look for a loop without an end")
+    else:
+        kind = {"right": "right", "unattempted": "unattempted", "time": "time", "raises": "error"}.get(
+            verdict.kind, "wrong"
+        )
+        kind = "memory" if kind == "error" and "MemoryError" in verdict.text.partition("\n")[0] else kind
+        points = exercise.points if kind == "right" else 0
+        result = replace(nothing, points=points, kind=kind, message=verdict.text)
+    finally:
+        session.child.stop()
+    return replace(result, shown=session.printed, reached=tuple(session.reached))
+
+
+def judged(session: Session, found: Answer, seed: int) -> Verdict:
+    """Try the answer on every case, twice, as ``check`` does, and weigh what came back."""
+    exercise = session.exercise
+    told = session.define(found)
+    if told.get("found") is not True:
+        raise Lost("error", _why_undefined(told, exercise))
+    trial = Away(exercise, session.limits.call, seed, drawn=len(exercise.tried(seed)))
+    if told.get("callable") is not True:
+        return Verdict("type", f"`{exercise.name}` is no function")
+    got, trial = first_pass(trial, session)
+    late = any(isinstance(outcome.error, OutOfTime) for outcome in got)
+    again = got if session.called or late else [trial.run(session, case, 1) for case in trial.cases()]
+    if session.called:
+        return calls(session.called[0])
+    cases = trial.cases()
+    expected = [run(exercise, exercise.reference, case, limit=None) for case in cases]
+    return weigh(trial, session, cases, expected, got, again)
+
+
+def first_pass(trial: Away, session: Session) -> tuple[list[Outcome], Away]:
+    """The outcomes of the fixed cases and of as many drawn ones as a slow answer leaves time for, at least one."""
+    fixed = len(trial.exercise.cases())
+    got: list[Outcome] = []
+    for number, case in enumerate(trial.cases()):
+        if number > fixed and time.monotonic() - session.started > session.limits.total / 4:
+            break
+        got.append(trial.run(session, case, 0))
+        if isinstance(got[-1].error, OutOfTime):
+            break
+    return got, replace(trial, drawn=max(0, len(got) - fixed))
+
+
+def _why_undefined(told: dict[str, Any], exercise: Exercise) -> str:
+    failed = told.get("failed")
+    last = failed[-1] if isinstance(failed, list) and failed else None
+    what = f": {last[2]}: {last[3]}" if isinstance(last, list) and len(last) > 3 else ""
+    return f"running your cell does not define `{exercise.name}`{what}"[:500]
+
+
+__all__ = ["Limits", "Mark", "grade", "isolation", "read_submission"]

@@ -12,10 +12,10 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from ..._base.neutral import neutral, untouched
 from .comparing import alike_in_kind, difference, has_network, same
 from .core import Answer, Case, Exercise, Misconception
 from .describing import describe
-from .neutral import neutral, untouched
 from .running import Outcome, OutOfTime, find, gradients_differ, run, without
 from .telling import about_refusals, about_the_smallest
 from .untouched import is_untouched
@@ -72,14 +72,14 @@ def _judge(trial: Trial, function: Any) -> Verdict:
     if not callable(function):
         return Verdict("type", f"{describe(function)} is no function: pass {exercise.name} itself, without calling it")
     if any(function is getattr(*find(name)) for name in exercise.forbidden):
-        return _calls(exercise.forbidden[0])
+        return calls(exercise.forbidden[0])
     cases = trial.cases()
     expected = [run(exercise, exercise.reference, case, limit=None) for case in cases]
     with without(exercise.forbidden, function) as called:
         got = _run_all(trial, function, seed=0)
         done = called or any(isinstance(outcome.error, OutOfTime) for outcome in got)
         again = got if done else _run_all(trial, function, seed=1)
-    verdict = _calls(called[0]) if called else _weigh(trial, function, cases, expected, got, again)
+    verdict = calls(called[0]) if called else weigh(trial, function, cases, expected, got, again)
     return Verdict(verdict.kind, verdict.text, verdict.misconception, got[0].printed)
 
 
@@ -92,13 +92,15 @@ def _run_all(trial: Trial, function: Answer, *, seed: int) -> list[Outcome]:
     return outcomes
 
 
-def _calls(dotted: str) -> Verdict:
+def calls(dotted: str) -> Verdict:
+    """What is said of an answer that calls what it is to build."""
     return Verdict("reference", f"your function calls {dotted}. That is what you are asked to build: write it yourself")
 
 
-def _weigh(
+def weigh(
     trial: Trial, function: Answer, cases: list[Case], expected: list[Outcome], got: list[Outcome], again: list[Outcome]
 ) -> Verdict:
+    """The one thing to say about what each case gave the first and the second time, beside what was expected."""
     exercise = trial.exercise
     ordinary = [place for place, case in enumerate(cases) if not case.refused]
     if early := _needs_no_comparison(trial, got, again, ordinary):

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..._base.neutral import draw_anew, neutral
 from .comparing import Difference, difference, snapshot
 from .core import Answer, Case, Exercise
-from .neutral import draw_anew, neutral
 
 SHOWN_LINES, SHOWN_CHARACTERS = 8, 100
 
@@ -88,18 +88,20 @@ def run(exercise: Exercise, function: Answer, case: Case, *, limit: float | None
     except (Exception, SystemExit, OutOfTime) as error:
         outcome.error = error
     outcome.printed = prints.shown()
-    after = snapshot([*arguments, *case.keywords.values()])
-    if not exercise.may_change:
-        pairs = enumerate(zip(before, after, strict=True))
-        number = next((n for n, (old, new) in pairs if difference(old, new, relative=0, absolute=0)), None)
-        outcome.changed = "" if number is None else [*_names(exercise, len(arguments)), *case.keywords][number]
+    outcome.changed = first_changed(exercise, case, arguments, before)
     if outcome.error is None and not outcome.changed:
         _observe(exercise, case, outcome, leaves)
     return outcome
 
 
-def _names(exercise: Exercise, count: int) -> list[str]:
-    return list(inspect.signature(exercise.reference).parameters)[:count]
+def first_changed(exercise: Exercise, case: Case, arguments: list[Any], before: list[Any]) -> str:
+    """The name of the first argument that is no longer as ``before``, where an answer may change none."""
+    if exercise.may_change:
+        return ""
+    pairs = enumerate(zip(before, snapshot([*arguments, *case.keywords.values()]), strict=True))
+    number = next((n for n, (old, new) in pairs if difference(old, new, relative=0, absolute=0)), None)
+    names = list(inspect.signature(exercise.reference).parameters)[: len(arguments)]
+    return "" if number is None else [*names, *case.keywords][number]
 
 
 def _observe(exercise: Exercise, case: Case, outcome: Outcome, leaves: list[Tensor]) -> None:

@@ -79,11 +79,15 @@ def own_line(error: BaseException) -> str:
     """The exception and the last line of the learner's own that it passed."""
     message = next(iter(str(error).splitlines()), "")
     text = f"{type(error).__name__}: {message[:200]}"
+    place = getattr(error, "own_place", None) or _own_place(error)  # or where another process says that it was raised
+    return f"{text}\n  in your line {place[0]}:  {place[1]}" if place else text
+
+
+def _own_place(error: BaseException) -> tuple[int, str] | None:
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_library(f.filename)]
     if not frames or frames[-1].lineno is None:
-        return text
-    source = linecache.getline(frames[-1].filename, frames[-1].lineno).strip()
-    return f"{text}\n  in your line {frames[-1].lineno}:  {source}"
+        return None
+    return frames[-1].lineno, linecache.getline(frames[-1].filename, frames[-1].lineno).strip()
 
 
 def _is_library(filename: str) -> bool:

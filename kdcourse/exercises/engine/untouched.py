@@ -14,7 +14,7 @@ def is_untouched(function: Any) -> bool:
     except (OSError, TypeError, SyntaxError, IndexError):
         return _compiles_to_nothing(function)
     if isinstance(tree, ast.FunctionDef) and tree.name == getattr(function, "__name__", ""):
-        return all(_says_nothing(line) for line in tree.body)
+        return all(says_nothing(line) for line in tree.body)
     # from Python 3.13 on, what `python -c` ran is taken for the source of whatever was compiled from a string
     return _compiles_to_nothing(function)
 
@@ -43,7 +43,8 @@ def _nothing() -> list[tuple[object, ...]]:
     return found
 
 
-def _says_nothing(line: ast.stmt) -> bool:
+def says_nothing(line: ast.stmt) -> bool:
+    """Whether a line of a function's body does nothing."""
     if isinstance(line, ast.Raise):
         raised = line.exc.func if isinstance(line.exc, ast.Call) else line.exc
         return isinstance(raised, ast.Name) and raised.id == "NotImplementedError"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..._base.modes import default_device
+from .modes import default_device
 
 
 @contextmanager
