@@ -155,6 +155,22 @@ def test_a_sentence_that_compares_or_counts_needs_evidence(source, needs):
     assert [sentence.needs for sentence in words.read([(0, source)])] == needs
 
 
+@pytest.mark.parametrize(
+    ("sentence", "claim", "found"),
+    [
+        ("The teacher beats the labels.", "The teacher loses to the labels by", "'beats' and 'loses'"),
+        ("It is faster.", "Slower by", "'faster' and 'Slower'"),
+        ("Accuracy falls.", "Accuracy rises, in points", "'falls' and 'rises'"),
+        ("The teacher beats the labels.", "The teacher beats the labels: lower end", ""),
+        ("It is higher with less.", "It is higher", ""),
+        ("It gains more than it costs.", "It costs", ""),
+        ("The difference is above zero.", "Lower end of the interval", ""),
+    ],
+)
+def test_words_of_direction_agree_with_the_claim(sentence, claim, found):
+    assert words.opposed(sentence, claim) == found
+
+
 def test_formulas_are_found_if_they_relate_two_sides():
     source = "At $T = 4$ and $x > 0$, $p = q$ and $z/T$:\n\n$$s = \\sum_k\n p_k$$\n\n`$a = b$` costs"
     assert [formula.text for formula in words.formulas([(0, source)])] == ["s = \\sum_k p_k", "p = q"]

@@ -162,6 +162,11 @@ ALTERATIONS = {
     "evidence that is weaker": bound("sentence", 0, means=">= 3"),
     "evidence taken away": bound("sentence", 0, claim=None, means=None),
     "a comparison called a definition": bound("sentence", 0, claim=None, means=None, kind="definition"),
+    "evidence for the other direction": both(
+        output(1, "Gain", "The student loses"),
+        bound("claim", 0, text="The student loses"),
+        bound("sentence", 0, claim="The student loses"),
+    ),
     "a kind that is none": bound("sentence", 2, kind="result"),
     "a reason in a word": bound("sentence", 2, why="yes"),
     "a sentence not re-read": bound("sentence", 0, was="The student beats them."),

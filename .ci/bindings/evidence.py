@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from nbformat import NotebookNode
 
 from .claims import NUMBER, Claim, implies, number, printed_claims
-from .words import NUMBERS, Formula, Sentence, flat, formulas, numbers, read, states
+from .words import NUMBERS, Formula, Sentence, flat, formulas, numbers, opposed, read, states
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("definition", "procedure", "question", "advice")
@@ -110,8 +110,7 @@ def _code(where: Page) -> list[str]:
 
 def unseen_numbers(sentence: str, entry: dict[str, Any], here: Page, given: list[str]) -> list[str]:
     """The numbers of a sentence that none of its evidence holds."""
-    for phrase in [*given, *entry.get("aside", [])]:
-        sentence = re.sub(rf"(?<![\w.,]){re.escape(phrase)}(?![\w]|\.\d)", " ", sentence)
+    sentence = _without(sentence, [*given, *entry.get("aside", [])])
     texts = [
         str(part) for it in evidences(entry) for name, part in it.items() if name not in ("says", "file", "notebook")
     ]
@@ -120,6 +119,12 @@ def unseen_numbers(sentence: str, entry: dict[str, Any], here: Page, given: list
     held = {number(match) for text in texts for match in re.findall(NUMBER, text)}
     held |= {NUMBERS[word] for text in texts for word in re.findall(r"\w+", text.lower()) if word in NUMBERS}
     return [word for word, value in numbers(sentence) if not any(_same(value, other) for other in held)]
+
+
+def _without(sentence: str, phrases: list[str]) -> str:
+    for phrase in phrases:
+        sentence = re.sub(rf"(?<![\w.,]){re.escape(phrase)}(?![\w]|\.\d)", " ", sentence)
+    return sentence
 
 
 def _same(value: float, other: float) -> bool:
@@ -167,6 +172,11 @@ def _entry_problems(
     if not its:
         return [f"it needs one of {', '.join(EVIDENCE)}, or a kind"]
     problems = [why for it in its if (why := evidence_problem(it, here, other))]
+    said = _without(name, entry.get("aside", []))
+    against = [(it["claim"], words) for it in its if "claim" in it and (words := opposed(said, it["claim"]))]
+    problems += [
+        f"{words} point in different directions, here and in {text!r}; or aside = […]" for text, words in against
+    ]
     unseen = [] if problems else unseen_numbers(name, entry, here, [] if "phrase" in entry else given)
     cited = all("cites" in it for it in its)
     return problems + (

@@ -29,6 +29,19 @@ WEAK = r"""
     some\ of
 """
 
+# words of direction: a sentence with one of the first is not held by a claim with one of the second
+OPPOSITES = [
+    (r"more", r"less|fewer"),
+    (r"better|best", r"worse|worst"),
+    (r"higher|highest|above", r"lower|lowest|below"),
+    (r"larger|largest|bigger|greater", r"smaller|smallest"),
+    (r"faster|fastest|quicker", r"slower|slowest"),
+    (r"beats?|wins?|won|gains?|gained|ahead", r"loses?|lost|costs?|behind"),
+    (r"rises?|rose|grows?|grew", r"falls?|fell|shrinks?|shrank|drops?|dropped"),
+    (r"overconfident", r"underconfident"),
+    (r"always", r"never"),
+]
+
 WORD = r"(?<![\w-])(?:{})(?![\w-])"
 STATES = re.compile(WORD.format(STRONG), re.I | re.X)
 COUNTS = re.compile(WORD.format(WEAK + " | " + " | ".join(NUMBERS)), re.I | re.X)
@@ -174,3 +187,16 @@ def read(cells: list[tuple[int, str]]) -> list[Sentence]:
                 needs = "" if skipped else "why" if states(text) else "kind" if counts(text) else ""
                 found.append(Sentence(cell, text, needs))
     return found
+
+
+def opposed(sentence: str, claim: str) -> str:
+    """The words of direction in which a sentence and the claim that is to hold it differ; empty where they agree."""
+    claim = re.sub(r"\b(?:lower|upper) end", "", claim, flags=re.I)
+    for pair in OPPOSITES:
+        said, claimed = (
+            [bool(re.search(WORD.format(side), text, re.I)) for side in pair] for text in (sentence, claim)
+        )
+        if sum(said) == sum(claimed) == 1 and said != claimed:
+            words = [re.search(WORD.format("|".join(pair)), text, re.I) for text in (sentence, claim)]
+            return " and ".join(repr(word[0]) for word in words if word)
+    return ""
