@@ -11,9 +11,9 @@ PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest $(if $(REPORT),--junitxml=$(REPO
 PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with=tests/sanitize.cfg
 # these have targets of their own, which install what they need
-WITHOUT_EXTRAS := --ignore=tests/test_classroom.py --ignore=tests/browser
+WITHOUT_EXTRAS := --ignore=tests/classroom --ignore=tests/browser
 
-.PHONY: lab test quick slow versions check bind notebooks results requirements bench release classroom browser site clean
+.PHONY: lab test quick slow versions check bind notebooks results requirements bench release grade classroom browser site clean
 
 $(READY): requirements.txt pyproject.toml .ci/setup
 	@sh .ci/setup "$(PYTHON)" "$(VENV)"
@@ -61,10 +61,16 @@ $(VENV)/.classroom: $(READY)
 	@touch $@
 
 release: $(VENV)/.classroom
-	@$(BIN)/python .ci/release.py $(or $(TO),build/class)
+	@$(BIN)/python -m kdcourse release $(or $(TO),build/class) $(if $(AGAIN),--again)
+
+# make grade ASSIGNMENT=03 [STUDENT=ada] [AGAIN=1] [TO=folder of make release]
+grade: $(VENV)/.classroom
+	@test -n "$(ASSIGNMENT)" || { echo "kdcourse: which one? make grade ASSIGNMENT=03" >&2; exit 1; }
+	@$(BIN)/python -m kdcourse grade $(ASSIGNMENT) $(foreach student,$(STUDENT),--student $(student)) \
+	  $(if $(AGAIN),--again) --course $(or $(TO),build/class)/nbgrader
 
 classroom: $(VENV)/.classroom
-	$(PYTEST) tests/test_classroom.py
+	$(PYTEST) $(PARALLEL) tests/classroom
 
 $(VENV)/.browser: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt --editable '.[browser]'

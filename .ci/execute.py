@@ -5,7 +5,6 @@ and a digest of each output that nbval does not compare, goes into the notebook'
 """
 
 import os
-import re
 import sys
 import tempfile
 import time
@@ -18,14 +17,13 @@ from nbclient import NotebookClient
 from kdcourse._base.files import write_whole
 from kdcourse._base.notebooks import mend, read
 from kdcourse.claims import RECORD
-from kdcourse.exercises import exercises
+from kdcourse.classroom.cells import graded_cells
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 STORED_METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-CHECK = re.compile(r'^check\("([\d.]+)", (\w+)\)$', re.MULTILINE)
 
 
 def execute(path: Path) -> float:
@@ -56,24 +54,6 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
             _drop_unstable(cell)
     for cell, graded in graded_cells(notebook):
         cell.metadata.nbgrader = nbformat.from_dict(graded)
-
-
-def graded_cells(notebook: nbformat.NotebookNode) -> list[tuple[nbformat.NotebookNode, dict[str, object]]]:
-    """Every answer cell and every check cell, with what nbgrader is to know of it; the answer stands before its check.
-
-    Source: nbgrader's metadata schema, version 3.
-    """
-    found: list[tuple[nbformat.NotebookNode, dict[str, object]]] = []
-    for answer, check in zip(notebook.cells, notebook.cells[1:], strict=False):
-        match = CHECK.search(check.source) if check.cell_type == "code" else None
-        if match:
-            exercise, plain = exercises[match[1]], match[1].replace(".", "-")
-            common = {"schema_version": 3, "task": False}
-            found.append((answer, common | {"grade_id": f"answer-{plain}", "solution": True, "grade": False,
-                                            "locked": False}))  # fmt: skip
-            found.append((check, common | {"grade_id": f"check-{plain}", "solution": False, "grade": True,
-                                           "locked": True, "points": exercise.points}))  # fmt: skip
-    return found
 
 
 def _drop_unstable(cell: nbformat.NotebookNode) -> None:

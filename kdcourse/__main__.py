@@ -1,4 +1,6 @@
-"""The command line, ``python -m kdcourse``: doctor checks the set-up, lab opens the course, progress shows yours."""
+"""The command line, ``python -m kdcourse``: doctor checks the set-up, lab opens the course, progress shows yours;
+release and grade are for whoever teaches a class.
+"""
 
 import argparse
 import os
@@ -239,15 +241,30 @@ def _copies() -> str:
     return FOLDER
 
 
+def classroom(command: str, arguments: list[str]) -> int:
+    """Run a command of the classroom; the copy that a class gets has none."""
+    try:
+        from .classroom.command import main as run
+    except ModuleNotFoundError as error:
+        if error.name != "kdcourse.classroom":
+            raise
+        sys.exit("kdcourse: this copy is for learners; whoever teaches has these commands in the course's own")
+    return run(command, arguments)
+
+
 def main() -> int:
     """Run one of the commands; 0 when all is well."""
     parser = argparse.ArgumentParser(prog="python -m kdcourse", description="kdcourse, from a shell")
     parser.add_argument(
         "command",
-        choices=["doctor", "lab", "progress"],
-        help="doctor: check the set-up; lab: open the course; progress: which exercises you have solved",
+        choices=["doctor", "lab", "progress", "release", "grade"],
+        help="doctor: check the set-up; lab: open the course; progress: which exercises you have solved; "
+        "release: write what a class needs; grade: grade what it hands in",
     )
-    options, rest = parser.parse_known_args()
+    options, rest = parser.parse_known_args(sys.argv[1:2])
+    rest = sys.argv[2:]
+    if options.command in ("release", "grade"):
+        return classroom(options.command, rest)
     if options.command == "lab":
         lab(rest)
     if rest:

@@ -10,11 +10,11 @@ import nbformat
 import pytest
 
 from kdcourse._base.notebooks import read
+from kdcourse.classroom.releasing import source_version
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / ".ci"))
 from execute import normalise  # noqa: E402 (scripts, no package)
-from release import source_version  # noqa: E402
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 PICTURE = {"image.png": {"image/png": "iVBORw0KGgo="}}

@@ -1,0 +1,3 @@
+import importlib.util
+
+collect_ignore_glob = [] if importlib.util.find_spec("nbgrader") else ["test_*.py"]
