@@ -1,1 +1,1 @@
-"""Exercises of notebook 00: a share of right answers, and a gain over pairs."""
+"""Exercises of notebook 00: accuracy, and a gain over pairs."""

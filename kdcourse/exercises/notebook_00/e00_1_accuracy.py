@@ -1,4 +1,4 @@
-"""00.1 the share of right answers."""
+"""00.1 accuracy."""
 
 import torch
 import torch.nn.functional as F
@@ -120,49 +120,51 @@ def drawn_rows(generator: torch.Generator) -> Case:
 
 EXERCISE = Exercise(
     id="00.1",
-    title="the share of right answers",
+    title="accuracy",
     question=(
-        "A network gives every image one number a class, its **logits**. It names the class with the largest. "
-        "Write `my_accuracy(logits, labels)`: `logits` has the shape (N, C), `labels` (N,) holds the right classes. "
-        "Return the share of right rows as a number between 0 and 1. Raise a `ValueError` where the number of rows "
-        "and of labels differ."
+        "For each image a network outputs one number per class, its **logits**, and predicts the class with the "
+        "largest. Write `my_accuracy(logits, labels)`: `logits` has the shape (N, C), `labels` (N,) holds the correct "
+        "classes. Return the fraction of correct predictions, a number between 0 and 1. Raise a `ValueError` if the "
+        "number of rows and the number of labels differ."
     ),
-    skeleton='def my_accuracy(logits, labels):\n    """Share of rows whose largest logit is the label\'s."""\n    ...',
+    skeleton=(
+        'def my_accuracy(logits, labels):\n    """Fraction of rows whose largest logit is the label\'s."""\n    ...'
+    ),
     reference=accuracy,
     alternatives=(accuracy_by_counting, accuracy_by_gather),
     cases=accuracy_cases,
     drawn=drawn_rows,
     hints=(
-        "Which class does the network name for one row?",
-        "`logits.argmax(dim=-1)` names a class for every row. Compare it with `labels`.",
-        "The mean of `(logits.argmax(dim=-1) == labels).double()` is the share. `.item()` makes it a number.",
+        "Which class does the network predict for one row?",
+        "`logits.argmax(dim=-1)` is the predicted class of each row. Compare it with `labels`.",
+        "The mean of `(logits.argmax(dim=-1) == labels).double()` is the fraction. `.item()` makes it a number.",
     ),
     misconceptions=(
         Misconception(
-            "the count instead of the share",
+            "the count instead of the fraction",
             right_answers,
-            "this is how many rows are right. Divide by the number of rows, or sets of different size cannot be "
-            "compared",
+            "this is the number of correct rows. Divide by the number of rows; otherwise sets of different sizes "
+            "cannot be compared",
             "kdcourse.metrics.accuracy",
         ),
         Misconception(
             "mean probability of the label",
             mean_probability_of_the_label,
-            "this is the mean probability of the right class. Accuracy asks only which class is largest: a row that "
-            "is right with 40 % counts as much as one that is right with 99 %",
+            "this is the mean probability of the correct class. Accuracy only asks which class is largest: a row that "
+            "is correct with 40 % counts as much as one that is correct with 99 %",
             "kdcourse.metrics.accuracy",
         ),
         Misconception(
             "the error",
             error_rate,
-            "this is the share of wrong rows, one minus what was asked",
+            "this is the fraction of wrong rows, one minus the accuracy",
             "kdcourse.metrics.accuracy",
         ),
         Misconception(
             "right only above one half",
             more_than_half,
             "you count a row only if its class has more than half of the probability. With more than two classes the "
-            "largest can be below one half, and is named all the same",
+            "largest can be below one half, and it is still the prediction",
             "kdcourse.metrics.accuracy",
         ),
         Misconception(
@@ -173,7 +175,7 @@ EXERCISE = Exercise(
         Misconception(
             "in per cent",
             in_per_cent,
-            "exactly 100 times too large: you return per cent. A number between 0 and 1 is asked for",
+            "exactly 100 times too large: you return per cent. Return a number between 0 and 1",
         ),
         Misconception(
             "the smallest logit",
@@ -183,18 +185,18 @@ EXERCISE = Exercise(
         Misconception(
             "divided by the classes",
             divided_by_the_classes,
-            "you divide the number of right rows by the number of classes. Divide by the number of rows",
+            "you divide the number of correct rows by the number of classes. Divide by the number of rows",
         ),
         Misconception(
             "rounded",
             rounded,
-            "right to two digits: you round. The number itself is asked for; round only what you print",
+            "correct to two digits: you round. Return the number itself, and round only what you print",
         ),
         Misconception(
             "a positive logit",
             positive_logit,
-            "you count a row if its label's logit is above 0. A logit by itself says nothing: it is right if no "
-            "other class's is larger",
+            "you count a row if its label's logit is above 0. A logit by itself says nothing: the row is correct if no "
+            "other logit is larger",
         ),
         Misconception(
             "every row with every label",
@@ -212,7 +214,7 @@ EXERCISE = Exercise(
             "how often each class is predicted",
             named_as_often,
             "you compare how often each class is predicted with how often it occurs. The right number of cats "
-            "can be wrong on every cat: compare row by row",
+            "can be predicted with every cat wrong: compare row by row",
         ),
         Misconception(
             "mean over classes",
@@ -226,8 +228,10 @@ EXERCISE = Exercise(
             "it. Classes are the last dimension: `dim=-1`",
         ),
     ),
-    shows="accuracy reads only which logit is largest, never by how much.",
-    derivation="`argmax` names a class a row, the comparison gives True or False, and the mean of those is the share.",
+    shows="accuracy depends only on which logit is largest, never on by how much.",
+    derivation=(
+        "`argmax` predicts one class per row, the comparison gives True or False, and their mean is the accuracy."
+    ),
     forbidden=("kdcourse.metrics.accuracy",),
     relative=1e-6,
 )

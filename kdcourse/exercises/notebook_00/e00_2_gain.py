@@ -7,91 +7,93 @@ import torch
 from ..engine.core import Case, Exercise, Misconception, case, draw, integer
 
 
-def gain(distilled: list[float], alone: list[float]) -> tuple[float, int]:
-    differences = [100 * (one - other) for one, other in zip(distilled, alone, strict=True)]
+def gain(distilled: list[float], baseline: list[float]) -> tuple[float, int]:
+    differences = [100 * (one - other) for one, other in zip(distilled, baseline, strict=True)]
     return sum(differences) / len(differences), sum(d > 0 for d in differences)
 
 
-def gain_with_tensors(distilled: list[float], alone: list[float]) -> tuple[float, int]:
-    difference = torch.tensor(distilled, dtype=torch.float64) - torch.tensor(alone, dtype=torch.float64)
+def gain_with_tensors(distilled: list[float], baseline: list[float]) -> tuple[float, int]:
+    difference = torch.tensor(distilled, dtype=torch.float64) - torch.tensor(baseline, dtype=torch.float64)
     return 100 * difference.mean().item(), int((difference > 0).sum())
 
 
-def gain_of_means(distilled: list[float], alone: list[float]) -> tuple[float, int]:
-    points = 100 * (sum(distilled) - sum(alone)) / len(alone)
-    return points, sum(one > other for one, other in zip(distilled, alone, strict=True))
+def gain_of_means(distilled: list[float], baseline: list[float]) -> tuple[float, int]:
+    points = 100 * (sum(distilled) - sum(baseline)) / len(baseline)
+    return points, sum(one > other for one, other in zip(distilled, baseline, strict=True))
 
 
-def best_against_best(distilled: list[float], alone: list[float]) -> tuple[float, int]:
-    return 100 * (max(distilled) - max(alone)), gain(distilled, alone)[1]
+def best_against_best(distilled: list[float], baseline: list[float]) -> tuple[float, int]:
+    return 100 * (max(distilled) - max(baseline)), gain(distilled, baseline)[1]
 
 
-def relative_gain(distilled: list[float], alone: list[float]) -> tuple[float, int]:
-    ratios = [100 * (one / other - 1) for one, other in zip(distilled, alone, strict=True)]
+def relative_gain(distilled: list[float], baseline: list[float]) -> tuple[float, int]:
+    ratios = [100 * (one / other - 1) for one, other in zip(distilled, baseline, strict=True)]
     return sum(ratios) / len(ratios), sum(r > 0 for r in ratios)
 
 
-def sorted_pairs(distilled: list[float], alone: list[float]) -> tuple[float, int]:
-    return gain(sorted(distilled), sorted(alone))
+def sorted_pairs(distilled: list[float], baseline: list[float]) -> tuple[float, int]:
+    return gain(sorted(distilled), sorted(baseline))
 
 
-def ties_counted(distilled: list[float], alone: list[float]) -> tuple[float, int]:
-    return gain(distilled, alone)[0], sum(one >= other for one, other in zip(distilled, alone, strict=True))
+def ties_counted(distilled: list[float], baseline: list[float]) -> tuple[float, int]:
+    return gain(distilled, baseline)[0], sum(one >= other for one, other in zip(distilled, baseline, strict=True))
 
 
-def share_for_points(distilled: list[float], alone: list[float]) -> tuple[float, int]:
-    points, wins = gain(distilled, alone)
+def share_for_points(distilled: list[float], baseline: list[float]) -> tuple[float, int]:
+    points, wins = gain(distilled, baseline)
     return points / 100, wins
 
 
-def arms_swapped(distilled: list[float], alone: list[float]) -> tuple[float, int]:
-    return gain(alone, distilled)
+def arms_swapped(distilled: list[float], baseline: list[float]) -> tuple[float, int]:
+    return gain(baseline, distilled)
 
 
-def results_swapped(distilled: list[float], alone: list[float]) -> tuple[int, float]:
-    points, wins = gain(distilled, alone)
+def results_swapped(distilled: list[float], baseline: list[float]) -> tuple[int, float]:
+    points, wins = gain(distilled, baseline)
     return wins, points
 
 
-def fraction_of_wins(distilled: list[float], alone: list[float]) -> tuple[float, float]:
-    points, wins = gain(distilled, alone)
-    return points, wins / len(alone)
+def fraction_of_wins(distilled: list[float], baseline: list[float]) -> tuple[float, float]:
+    points, wins = gain(distilled, baseline)
+    return points, wins / len(baseline)
 
 
-def sum_for_mean(distilled: list[float], alone: list[float]) -> tuple[float, int]:
-    points, wins = gain(distilled, alone)
-    return points * len(alone), wins
+def sum_for_mean(distilled: list[float], baseline: list[float]) -> tuple[float, int]:
+    points, wins = gain(distilled, baseline)
+    return points * len(baseline), wins
 
 
-def median_for_mean(distilled: list[float], alone: list[float]) -> tuple[float, int]:
-    differences = [100 * (one - other) for one, other in zip(distilled, alone, strict=True)]
-    return statistics.median(differences), gain(distilled, alone)[1]
+def median_for_mean(distilled: list[float], baseline: list[float]) -> tuple[float, int]:
+    differences = [100 * (one - other) for one, other in zip(distilled, baseline, strict=True)]
+    return statistics.median(differences), gain(distilled, baseline)[1]
 
 
-def at_least_a_point(distilled: list[float], alone: list[float]) -> tuple[float, int]:
-    return gain(distilled, alone)[0], sum(one - other >= 0.01 for one, other in zip(distilled, alone, strict=True))
+def at_least_a_point(distilled: list[float], baseline: list[float]) -> tuple[float, int]:
+    return gain(distilled, baseline)[0], sum(
+        one - other >= 0.01 for one, other in zip(distilled, baseline, strict=True)
+    )
 
 
-def losses_left_out(distilled: list[float], alone: list[float]) -> tuple[float, int]:
-    differences = [100 * max(one - other, 0.0) for one, other in zip(distilled, alone, strict=True)]
-    return sum(differences) / len(differences), gain(distilled, alone)[1]
+def losses_left_out(distilled: list[float], baseline: list[float]) -> tuple[float, int]:
+    differences = [100 * max(one - other, 0.0) for one, other in zip(distilled, baseline, strict=True)]
+    return sum(differences) / len(differences), gain(distilled, baseline)[1]
 
 
-def absolute_differences(distilled: list[float], alone: list[float]) -> tuple[float, int]:
-    differences = [100 * abs(one - other) for one, other in zip(distilled, alone, strict=True)]
-    return sum(differences) / len(differences), gain(distilled, alone)[1]
+def absolute_differences(distilled: list[float], baseline: list[float]) -> tuple[float, int]:
+    differences = [100 * abs(one - other) for one, other in zip(distilled, baseline, strict=True)]
+    return sum(differences) / len(differences), gain(distilled, baseline)[1]
 
 
-def every_pair(distilled: list[float], alone: list[float]) -> tuple[float, int]:
-    return gain(distilled, alone)[0], sum(one > other for one in distilled for other in alone)
+def every_pair(distilled: list[float], baseline: list[float]) -> tuple[float, int]:
+    return gain(distilled, baseline)[0], sum(one > other for one in distilled for other in baseline)
 
 
-def better_than_the_mean(distilled: list[float], alone: list[float]) -> tuple[float, int]:
-    return gain(distilled, alone)[0], sum(one > sum(alone) / len(alone) for one in distilled)
+def better_than_the_mean(distilled: list[float], baseline: list[float]) -> tuple[float, int]:
+    return gain(distilled, baseline)[0], sum(one > sum(baseline) / len(baseline) for one in distilled)
 
 
-def losses_counted(distilled: list[float], alone: list[float]) -> tuple[float, int]:
-    return gain(distilled, alone)[0], gain(alone, distilled)[1]
+def losses_counted(distilled: list[float], baseline: list[float]) -> tuple[float, int]:
+    return gain(distilled, baseline)[0], gain(baseline, distilled)[1]
 
 
 def gain_cases() -> list[Case]:
@@ -113,39 +115,40 @@ EXERCISE = Exercise(
     id="00.2",
     title="a gain over pairs",
     question=(
-        "Two lists of accuracies between 0 and 1, one entry a seed, the same seeds in the same order. "
-        "Write `my_gain(distilled, alone)`. It returns two numbers: the mean gain in **percentage points**, and in how "
-        "many seeds the distilled student is strictly better."
+        "Given are two lists of accuracies between 0 and 1, one entry per seed, with the same seeds in the same order. "
+        "Write `my_gain(distilled, baseline)`. It returns two numbers: the mean gain in **percentage points**, and the "
+        "number of seeds for which the distilled student is strictly better."
     ),
     skeleton=(
-        'def my_gain(distilled, alone):\n    """Mean gain in percentage points, and how many seeds gain."""\n    ...'
+        'def my_gain(distilled, baseline):\n    """Mean gain in percentage points, and the number of seeds that '
+        'gain."""\n    ...'
     ),
     reference=gain,
     alternatives=(gain_with_tensors, gain_of_means),
     cases=gain_cases,
     drawn=drawn_gain,
     hints=(
-        "What belongs together? Subtract first, then average.",
-        "`zip(distilled, alone)` gives the pairs. From 93 % to 95 % are two points.",
-        "`differences = [100 * (a - b) for a, b in zip(distilled, alone)]`; return their mean and how many are > 0.",
+        "Which entries belong together? Subtract first, then average.",
+        "`zip(distilled, baseline)` gives the pairs. From 93 % to 95 % is a gain of two points.",
+        "`differences = [100 * (a - b) for a, b in zip(distilled, baseline)]`; return their mean and how many are > 0.",
     ),
     misconceptions=(
         Misconception(
             "best against best",
             best_against_best,
-            "you compare the best run of each arm. The best of several is luck as much as merit, and more runs make "
-            "it better by themselves. Compare seed by seed, then average",
+            "you compare the best run of each arm. The best of several runs is partly luck, and merely running more "
+            "improves it. Compare seed by seed, then average",
         ),
         Misconception(
             "relative gain",
             relative_gain,
-            "this is the gain in per cent of the other arm. From 50 % to 55 % are five points, but a relative gain of "
-            "10 %: say which one you mean. Points are asked here",
+            "this is the gain relative to the baseline: from 50 % to 55 % is a gain of five points, but a relative "
+            "gain of 10 %: say which one you mean. Here the question asks for points",
         ),
         Misconception(
             "pairs sorted apart",
             sorted_pairs,
-            "you sort the two lists, and so tear the pairs apart. Entry k of both lists comes from the same seed",
+            "you sort the two lists, which breaks the pairs. Entry k of both lists comes from the same seed",
         ),
         Misconception(
             "ties counted as gains",
@@ -153,14 +156,14 @@ EXERCISE = Exercise(
             "you count ties as gains. Strictly better is >, not >=",
         ),
         Misconception(
-            "a share for points",
+            "a fraction instead of points",
             share_for_points,
-            "your gain is a share, not points: it is 100 times too small",
+            "your gain is a fraction, not percentage points: it is 100 times too small",
         ),
         Misconception(
             "the two arms swapped",
             arms_swapped,
-            "you subtract the wrong way round: a gain is distilled less alone, and it is positive where "
+            "you subtract the wrong way round: the gain is distilled minus baseline, and it is positive where "
             "distillation helps",
         ),
         Misconception(
@@ -169,30 +172,30 @@ EXERCISE = Exercise(
             "the two results are swapped: the mean gain comes first, then the number of seeds",
         ),
         Misconception(
-            "a fraction for the count",
+            "a fraction instead of the count",
             fraction_of_wins,
-            "your second number is a fraction of the seeds. In *how many* seeds is asked",
+            "your second number is a fraction of the seeds. The question asks for their *number*",
         ),
         Misconception(
-            "the sum for the mean",
+            "the sum instead of the mean",
             sum_for_mean,
             "you add the gains up and do not divide by the number of seeds. More seeds would make the gain larger",
         ),
         Misconception(
-            "the median for the mean",
+            "the median instead of the mean",
             median_for_mean,
-            "this is the median of the gains. The mean is asked for",
+            "this is the median of the gains. The question asks for the mean",
         ),
         Misconception(
             "better only by a point",
             at_least_a_point,
-            "you count a seed only if it gains at least a point. Strictly better means by however little",
+            "you count a seed only if it gains at least one point. Strictly better means by any amount",
         ),
         Misconception(
             "losses left out",
             losses_left_out,
-            "you count a loss as 0 in the mean. Then even pure luck looks like a gain: average all differences, "
-            "with their sign",
+            "you count a loss as 0 in the mean. Then even pure chance looks like a gain: average all differences with "
+            "their signs",
         ),
         Misconception(
             "absolute differences",
@@ -202,23 +205,21 @@ EXERCISE = Exercise(
         Misconception(
             "every pair",
             every_pair,
-            "you compare every distilled student with every other one. Entry k of both lists comes from the "
-            "same seed: compare those",
+            "you compare every distilled student with every baseline. Entry k of both lists comes from the same seed: "
+            "compare only those",
         ),
         Misconception(
             "better than the mean",
             better_than_the_mean,
-            "you count the students that beat the *mean* of the other arm. Each is compared with the one of the "
-            "same seed",
+            "you count the students that beat the *mean* of the baseline. Compare each with the baseline of the same "
+            "seed",
         ),
         Misconception(
             "losses counted",
             losses_counted,
-            "you count the seeds in which the distilled student is worse",
+            "you count the seeds for which the distilled student is worse",
         ),
     ),
-    shows="a comparison goes pair by pair, and a point is not a per cent.",
-    derivation=(
-        "The mean of differences is the difference of means, but only pairs tell in how many seeds one is better."
-    ),
+    shows="a comparison goes pair by pair, and a percentage point is not a per cent.",
+    derivation=("The mean of the differences is the difference of the means, but only pairs show how many seeds gain."),
 )

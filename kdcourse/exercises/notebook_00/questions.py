@@ -5,24 +5,24 @@ from ..engine.asking import Choice, Question
 QUESTIONS = (
     Question(
         "00.a",
-        "There are 3,500 training images. What does a claim of at least 5,000 do?",
+        "Both arms start from the same initial weights and see the same batches. Why?",
         (
-            Choice("It prints ✘ and the notebook runs on", "A line nobody reads is no check: a claim raises."),
-            Choice(
-                "It stops the notebook, naming sentence, value and bound",
-                "A line can be read over, an error cannot.",
-                right=True,
-            ),
-            Choice("It prints ✔ with the measured 3,500", "A claim prints its bound, and only when it holds."),
+            Choice("Both then end at the same accuracy", "They start equal, but learn different things."),
+            Choice("The luck of an initialization cancels in the difference", "Both arms share it.", right=True),
+            Choice("Training then takes fewer steps", "It saves no steps."),
         ),
     ),
     Question(
         "00.b",
-        "Alone and with the teacher, the student begins with the same weights and sees the same batches. What for?",
+        "There are 3,500 training images. What does a claim of at least 5,000 do?",
         (
-            Choice("Then both end at the same accuracy", "The start is the same, what is learned is not."),
-            Choice("The luck of a start falls out of the difference", "Both have the same luck.", right=True),
-            Choice("Training takes fewer steps", "Not one step is saved by it."),
+            Choice("It prints ✘ and the notebook runs on", "Nobody reads such a line: a claim raises an error."),
+            Choice(
+                "It stops the notebook, naming sentence, value and bound",
+                "A line can be overlooked, an error cannot.",
+                right=True,
+            ),
+            Choice("It prints ✔ with the measured 3,500", "A claim prints its bound, and only when it holds."),
         ),
     ),
 )
