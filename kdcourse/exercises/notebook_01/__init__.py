@@ -1,1 +1,1 @@
-"""Exercises of notebook 01: a split without leaks, an honest score, operations by hand, calibration."""
+"""Exercises of notebook 01: a split without leaks, the score to report, operations by hand, calibration."""

@@ -88,9 +88,9 @@ EXERCISE = Exercise(
     id="01.1",
     title="a split without leaks",
     question=(
-        "Write `my_split_rows(labels, per_class)`. `labels` is a list of class numbers, one a row. Return two lists of "
-        "row numbers, `train` and `validation`, both ascending: validation holds the first `per_class` rows of every "
-        "class (all of its rows, where it has fewer), train all others."
+        "Write `my_split_rows(labels, per_class)`. `labels` is a list of class numbers, one per row. Return two "
+        "lists of row numbers, `train` and `validation`, both in ascending order: validation gets the first "
+        "`per_class` rows of every class (all its rows if it has fewer), train gets all others."
     ),
     skeleton=(
         'def my_split_rows(labels, per_class):\n    """Row numbers for train and for validation, both '
@@ -109,52 +109,53 @@ EXERCISE = Exercise(
         Misconception(
             "train keeps the validation rows",
             leaking,
-            "your train list still holds the validation rows. The network is then measured on images it has learned "
-            "by heart, and every score is too good",
+            "your train list still contains the validation rows. The network is then measured on images it has "
+            "memorised, and every score is too high",
         ),
         Misconception(
             "the first rows, whatever their class",
             first_rows_of_all,
-            "you take the first rows whatever their class. Files are often sorted by class: validation then holds "
-            "some classes too often and others never",
+            "you take the first rows whatever their class. Files are often sorted by class: validation then contains "
+            "some classes too often and others not at all",
         ),
         Misconception(
-            "per_class in all",
+            "per_class in total",
             too_few_in_all,
-            "validation has `per_class` rows in all. It is to have as many of *every* class",
+            "validation has `per_class` rows in total. It needs that many of *every* class",
         ),
         Misconception(
             "train and validation swapped",
             parts_swapped,
-            "the two lists are swapped: train comes first. You would train on the small part",
+            "the two lists are swapped: train comes first. As it is, you would train on the small part",
         ),
         Misconception(
             "the last rows of a class",
             last_of_each_class,
-            "validation holds the *last* rows of every class. Its first ones are asked for",
+            "validation contains the *last* rows of every class. The question asks for the first",
         ),
         Misconception(
             "class by class",
             by_class_not_ascending,
-            "the rows are the right ones, but they stand class by class. Both lists are to be ascending: sort them",
+            "the rows are correct, but ordered class by class. Both lists must be in ascending order: sort them",
         ),
         Misconception(
             "one row too many",
             one_too_many,
-            "validation holds one row of every class too many: count a row before you compare, or use < for <=",
+            "validation contains one row too many of every class: count a row before you compare, or use < instead "
+            "of <=",
         ),
         Misconception(
             "labels for row numbers",
             labels_for_rows,
-            "you return the labels of the rows. The row *numbers* are asked for",
+            "you return the labels of the rows. The question asks for the row *numbers*",
         ),
         Misconception(
             "rows counted from one",
             rows_from_one,
-            "you count the rows from 1. Python counts from 0, and every image would get its neighbour's place",
+            "you count the rows from 1. Python counts from 0, so every number would point to the next image",
         ),
     ),
-    shows="a split is honest when every row is in one part only and every class in both.",
+    shows="a split has no leaks if every row is in exactly one part, and it is useful if every class is in both.",
     derivation=(
         "One pass over the rows: each goes to validation until its class is full there, and to train afterwards."
     ),

@@ -83,10 +83,9 @@ EXERCISE = Exercise(
     id="01.2",
     title="the score that may be reported",
     question=(
-        "After every epoch a network was measured on validation and on test. Write "
-        "`my_honest_score(validation, test)`, "
-        "two lists of accuracies, one entry an epoch: return the number that may be reported. Where several epochs are "
-        "equally good, the first of them counts."
+        "After every epoch a network was measured on validation and on test. Write `my_honest_score(validation, "
+        "test)` for the two lists of accuracies, one entry per epoch: return the number that may be reported. If "
+        "several epochs are equally good, take the first."
     ),
     skeleton='def my_honest_score(validation, test):\n    """The accuracy that may be reported."""\n    ...',
     reference=honest_score,
@@ -95,34 +94,35 @@ EXERCISE = Exercise(
     drawn=drawn_scores,
     hints=(
         "Choosing is one thing, reporting another.",
-        "Choose the epoch by the list that may flatter you. Report from the list that took no part in the choice.",
+        "Choose the epoch by the list that may be inflated. Report from the list that played no part in the choice.",
         "The epoch is `validation.index(max(validation))`. Return `test` at that epoch.",
     ),
     misconceptions=(
         Misconception(
             "best epoch picked on the test set",
             best_on_test,
-            "you pick the best epoch by its test score. The maximum picks out the luck too, so the number is "
-            "optimistic: test has become a second validation set",
+            "you pick the best epoch by its test score. The maximum also selects for luck, so the number is "
+            "optimistic: the test set has become a second validation set",
         ),
         Misconception(
             "the validation score reported",
             the_score_it_was_chosen_by,
-            "you report the very score you chose by. It is the largest of several, so it flatters. Report the test "
+            "you report the score you chose by. It is the largest of several, so it is inflated. Report the test "
             "score of the same epoch",
         ),
         Misconception(
             "the last epoch",
             last_epoch,
-            "you report the last epoch. That is honest, but it throws away what validation told: choose the best there",
+            "you report the last epoch. That score is not inflated, but it ignores what validation shows: choose the "
+            "best epoch there",
         ),
         Misconception(
             "the mean over epochs",
             mean_over_epochs,
-            "you average over epochs, and so report networks that nobody would use",
+            "you average over epochs, so your number describes networks that nobody would use",
         ),
         Misconception(
-            "the epoch for its score",
+            "the epoch instead of its score",
             the_epoch,
             "this is the epoch, counted from 0. Return the score in `test` at that epoch",
         ),
@@ -139,34 +139,36 @@ EXERCISE = Exercise(
         Misconception(
             "test scores sorted",
             tests_sorted,
-            "you sort the test scores, and so tear the pairs apart: entry k of both lists belongs to epoch k",
+            "you sort the test scores, which breaks the pairs: entry k of both lists belongs to epoch k",
         ),
         Misconception(
             "the two lists swapped",
             roles_swapped,
-            "you choose by test and report from validation. It is the other way round: the test set takes no part in "
-            "the choice",
+            "you choose by test and report from validation. It must be the other way round: the test set plays no "
+            "part in the choice",
         ),
         Misconception(
             "the best sum",
             best_sum,
-            "you choose by the sum of both scores. Then the test set takes part in the choice, and its luck with it",
+            "you choose by the sum of both scores. Then the test set plays a part in the choice, and so does its luck",
         ),
         Misconception(
             "the last of equals",
             last_of_the_best,
-            "right where one epoch is best. Among equals you take the last; the first is asked for",
+            "correct if one epoch is best. Among equally good epochs you take the last; the question asks for the "
+            "first",
         ),
         Misconception(
             "the luckiest of equals",
             luckiest_of_the_best,
-            "right where one epoch is best on validation. Among equals you let the test score choose: then it takes "
-            "part in the choice, and the number is optimistic. `max(zip(…))` compares the second entries of equals",
+            "correct if one epoch is best on validation. Among equally good epochs you let the test score choose: "
+            "then it plays a part in the choice, and the number is optimistic. `max(zip(…))` compares the second "
+            "entries of equal first ones",
         ),
     ),
-    shows="what was chosen by a score cannot be reported by it.",
+    shows="a score that was used to choose cannot be reported.",
     derivation=(
-        "Each score is truth plus luck. The maximum of validation contains the luck of validation. The test score of "
-        "that epoch took no part in the choice, so its luck has mean zero."
+        "Each score is the true accuracy plus luck. The maximum on validation includes the luck on validation. The "
+        "test score of that epoch played no part in the choice, so its luck has mean zero."
     ),
 )

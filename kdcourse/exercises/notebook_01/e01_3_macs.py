@@ -106,10 +106,9 @@ EXERCISE = Exercise(
     id="01.3",
     title="the work of a convolution",
     question=(
-        "Write `my_conv_macs(inputs, outputs, kernel, side, stride, padding)`: the number of "
-        "multiply-accumulates of one "
-        "convolution on one square image. `inputs` and `outputs` count channels, `side` is the image's side *before* "
-        "the convolution, `padding` is added at each edge. Biases are not counted."
+        "Write `my_conv_macs(inputs, outputs, kernel, side, stride, padding)`: the number of multiply-accumulates of "
+        "one convolution on one square image. `inputs` and `outputs` count channels, `side` is the side of the image "
+        "*before* the convolution, `padding` is added at each edge. Do not count biases."
     ),
     skeleton=(
         "def my_conv_macs(inputs, outputs, kernel, side, stride, padding):\n"
@@ -120,59 +119,59 @@ EXERCISE = Exercise(
     cases=macs_cases,
     drawn=drawn_convolution,
     hints=(
-        "How many numbers come out, and what does one of them cost?",
-        "One output number costs inputs × kernel × kernel. There are outputs × new side × new side of them.",
+        "How many values come out, and what does one of them cost?",
+        "One output value costs inputs × kernel × kernel. There are outputs × new side × new side of them.",
         "The new side is `(side + 2 * padding - kernel) // stride + 1`.",
     ),
     misconceptions=(
         Misconception(
             "the side before the convolution",
             input_side,
-            "you use the side before the convolution. The filter stops only at every stride-th place: count the places "
-            "of the *output*",
+            "you use the side before the convolution. The filter visits only every stride-th position: count the "
+            "positions in the *output*",
         ),
         Misconception(
-            "weights for work",
+            "weights instead of work",
             weights_only,
-            "this is the number of weights. Each weight is used again at every place of the output: weights are not "
-            "work",
+            "this is the number of weights. Each weight is used again at every output position: weights are not work",
         ),
         Misconception(
             "one input channel",
             one_input_channel,
-            "you forget the input channels. Each output channel has a filter of its own for every one of them",
+            "you forget the input channels. Each output channel has its own filter for every one of them",
         ),
         Misconception(
-            "operations for multiply-accumulates",
+            "operations instead of multiply-accumulates",
             additions_too,
-            "twice too large: you count multiplication and addition apart. A multiply-accumulate is both at once. "
-            "Published numbers mix the two, so a ratio of exactly two deserves suspicion",
+            "too large by a factor of two: you count multiplication and addition separately. A multiply-accumulate "
+            "is both at once. Published numbers use either count, so be suspicious of a ratio of exactly two",
         ),
         Misconception(
             "padding at one edge",
             padding_on_one_side,
-            "padding is added at both edges, so the side grows by twice as much",
+            "padding is added at both edges, so the side grows by twice the padding",
         ),
         Misconception(
             "padding left out",
             without_padding,
-            "you leave the padding out. It is added at both edges before the filter moves: side + 2·padding",
+            "you leave out the padding. It is added at both edges before the filter moves: side + 2·padding",
         ),
         Misconception(
-            "one place forgotten",
+            "one position forgotten",
             one_place_forgotten,
-            "along each side one place is missing: a filter as wide as the image still fits once. Add 1 after dividing",
+            "one position is missing along each side: a filter as wide as the image still fits once. Add 1 after "
+            "dividing",
         ),
         Misconception(
             "the kernel's width forgotten",
             kernel_forgotten,
-            "you take side // stride for the new side. The kernel's width and the padding change it too",
+            "you use side // stride as the new side. The kernel's width and the padding change it as well",
         ),
         Misconception(
             "the kernel's width forgotten, rounded up",
             kernel_forgotten_rounded_up,
-            "you take side / stride, rounded up, for the new side. That holds for one padding only: the kernel's width "
-            "and the padding change it",
+            "you use side / stride, rounded up, as the new side. That is correct for one padding only: the kernel's "
+            "width and the padding change it",
         ),
         Misconception(
             "the kernel along one side",
@@ -180,42 +179,43 @@ EXERCISE = Exercise(
             "exactly kernel times too small: the kernel is a square, kernel × kernel",
         ),
         Misconception(
-            "the places along one side",
+            "the positions along one side",
             places_along_one_side,
-            "you count the places along one side only: there are new side × new side",
+            "you count the positions along one side only: there are new side × new side",
         ),
         Misconception(
             "a side that is not rounded",
             side_not_rounded,
-            "right where the stride divides. Elsewhere you count a fraction of a place: the filter stops only where it "
-            "fits, so divide with //",
+            "correct if the stride divides evenly. Otherwise you count a fraction of a position: the filter visits "
+            "only positions where it fits, so divide with //",
         ),
         Misconception(
             "the side rounded up",
             side_rounded_up,
-            "right where the stride divides. Elsewhere you count a place where the filter hangs over: divide with //",
+            "correct if the stride divides evenly. Otherwise you count a position where the filter sticks out over "
+            "the edge: divide with //",
         ),
         Misconception(
             "biases counted",
             biases_counted,
-            "you count an addition for the bias of every output number. Biases are not counted here",
+            "you count one addition for the bias of every output value. Do not count biases here",
         ),
         Misconception(
             "one output channel",
             one_output_channel,
-            "you forget the output channels. Each has filters of its own, one for every input channel. A single filter "
+            "you forget the output channels. Each has its own filters, one for every input channel. A single filter "
             "for each input channel would be a depthwise convolution",
         ),
         Misconception(
             "the stride forgotten",
             stride_forgotten,
-            "you leave the stride out. The filter stops only at every stride-th place along each side",
+            "you leave out the stride. The filter visits only every stride-th position along each side",
         ),
     ),
-    shows="work is weights times places, which is why an early layer with few weights can cost most.",
+    shows="work is weights times positions, so an early layer with few weights can cost most.",
     derivation=(
-        "A filter fits at (side + 2·padding - kernel) // stride + 1 places along a side. Each of the outputs · places² "
-        "numbers is a sum of inputs · kernel² products."
+        "A filter fits at (side + 2·padding - kernel) // stride + 1 positions along a side. Each of the outputs · "
+        "positions² values is a sum of inputs · kernel² products."
     ),
     forbidden=("kdcourse.metrics.count_macs",),
 )

@@ -175,11 +175,10 @@ EXERCISE = Exercise(
     id="01.4",
     title="the calibration error",
     question=(
-        "A row's *confidence* is its largest probability. Sort the rows by confidence into `bins` equal bins "
-        "over (0, 1]; an edge belongs to the bin below it. Write `my_calibration_error(logits, labels, *, "
-        "bins=15)`: the "
-        "distance of mean confidence and accuracy in each bin, averaged with the bins' shares of the rows as weights. "
-        "Return a number."
+        "A row's *confidence* is its largest probability. Sort the rows by confidence into `bins` bins of equal "
+        "width over (0, 1]; an edge belongs to the bin below it. Write `my_calibration_error(logits, labels, *, "
+        "bins=15)`: the absolute difference between mean confidence and accuracy in each bin, averaged over the "
+        "bins, each weighted by its fraction of the rows. Return a number."
     ),
     skeleton=(
         "def my_calibration_error(logits, labels, *, bins=15):\n"
@@ -190,41 +189,41 @@ EXERCISE = Exercise(
     cases=calibration_cases,
     drawn=drawn_rows,
     hints=(
-        "Begin with a confidence and a right-or-wrong for each row.",
+        "Start with the confidence of each row and whether its prediction is correct.",
         "`torch.ceil(confidence * bins)` numbers the bins from 1. Skip the empty ones.",
-        "For each bin: (rows in it / all rows) × |mean confidence - share right|. Sum over the bins.",
+        "For each bin: (rows in it / all rows) × |mean confidence - accuracy|. Sum over the bins.",
     ),
     misconceptions=(
         Misconception(
-            "all bins weigh the same",
+            "all bins weighted equally",
             bins_alike,
-            "you average over the bins alike, so a bin with one row weighs as much as one with a thousand. Weight each "
-            "by its share of the rows",
+            "you weight all bins equally, so a bin with one row counts as much as one with a thousand. Weight each "
+            "by its fraction of the rows",
             _ECE,
         ),
         Misconception(
             "signed gaps",
             signed_gaps,
-            "you sum gaps with their sign. Bins that are too sure and bins that are too modest cancel, and a badly "
-            "calibrated network gets zero. Take the absolute value in each bin",
+            "you sum the gaps with their signs. Overconfident and underconfident bins cancel, and a badly calibrated "
+            "network gets zero. Take the absolute value in each bin",
             _ECE,
         ),
         Misconception(
             "one bin",
             one_bin,
-            "this is |mean confidence - accuracy| over all rows at once, or the absolute value was taken after the "
-            "sum: faults of opposite sign cancel. Take it bin by bin",
+            "this is |mean confidence - accuracy| over all rows at once, or you took the absolute value after the "
+            "sum: errors of opposite sign cancel. Take it bin by bin",
             _ECE,
         ),
         Misconception(
             "the worst bin",
             worst_bin,
-            "this is the largest gap of any bin, the *maximum* calibration error. It is another measure, and a single "
-            "row can decide it",
+            "this is the largest gap of any bin, the *maximum* calibration error. That is a different measure, and a "
+            "single row can determine it",
             _ECE,
         ),
         Misconception(
-            "confidence in the right class",
+            "confidence in the correct class",
             confidence_of_the_label,
             "you use the probability of the label as confidence. The network does not know the label: its confidence "
             "is the largest probability, whichever class that is",
@@ -233,13 +232,13 @@ EXERCISE = Exercise(
         Misconception(
             "empty bins counted",
             empty_bins_too,
-            "you divide by the number of bins, so empty bins count as perfect and one row weighs like a thousand. "
-            "Weight each bin by its share of the rows",
+            "you divide by the number of bins, so empty bins count as perfect and one row counts as much as a "
+            "thousand. Weight each bin by its fraction of the rows",
         ),
         Misconception(
-            "logits for confidence",
+            "logits instead of confidence",
             logits_for_confidence,
-            "you take the largest logit for the confidence. A logit is no probability: softmax first",
+            "you use the largest logit as the confidence. A logit is not a probability: apply softmax first",
         ),
         Misconception(
             "softmax over the batch",
@@ -249,43 +248,49 @@ EXERCISE = Exercise(
         Misconception(
             "edges in the bin above",
             edges_to_the_bin_above,
-            "right but for rows on an edge: rounding down puts them into the bin above. An edge belongs to the bin "
-            "below it: round up",
+            "correct except for rows on an edge: rounding down puts them into the bin above. An edge belongs to the "
+            "bin below it: round up",
         ),
         Misconception(
-            "the surest rows lost",
+            "the most confident rows lost",
             the_surest_lost,
-            "your bins contain their lower edge and not the upper one. A row of confidence 1 is then in no bin at all, "
-            "and other edges are in the bin above: low < confidence <= high",
+            "your bins include their lower edge and not the upper one. A row with confidence 1 is then in no bin at "
+            "all, and other edges are in the bin above: low < confidence <= high",
         ),
         Misconception("bins ignored, fifteen", always_fifteen, "you always use 15 bins, whatever `bins` says"),
         Misconception("bins ignored, ten", always_ten, "you always use 10 bins, whatever `bins` says"),
         Misconception(
             "the mean of an empty bin",
             mean_of_nothing,
-            "right until a bin is empty: the mean of nothing is no number, and its weight of 0 does not help. Skip it",
+            "correct until a bin is empty: the mean of nothing is not a number, and its weight of 0 does not help. "
+            "Skip it",
         ),
         Misconception(
             "root of the mean square",
             root_of_squares,
-            "you average squares and take the root. That is another measure; here the distances are averaged",
+            "you average squares and take the root. That is a different measure; here the absolute differences are "
+            "averaged",
         ),
         Misconception(
             "the middle of the bin",
             middle_of_the_bin,
-            "you use the middle of each bin as its confidence. The mean confidence of the rows in it is asked for",
+            "you use the middle of each bin as its confidence. Use the mean confidence of the rows in it",
         ),
         Misconception(
             "bins of equal counts",
             bins_of_equal_counts,
-            "your bins hold equally many rows. Here they are equally wide",
+            "your bins contain equally many rows. Here they are equally wide",
         ),
         Misconception("in per cent", in_per_cent, "exactly 100 times too large: you return per cent"),
     ),
-    shows="calibration compares what a network says of itself with how often that is true, among alike answers.",
+    shows=(
+        "calibration compares a network's confidence with how often it is correct, among predictions of similar "
+        "confidence."
+    ),
     derivation=(
-        "ECE = Σ_b n_b/N · |conf(b) - acc(b)|. As n_b · (conf - acc) is the sum of confidence - right over the bin, it "
-        "is also Σ_b |Σ_(i in b) (confidence_i - right_i)| / N. Source: Guo et al. 2017, arXiv:1706.04599, section 2."
+        "ECE = Σ_b n_b/N · |conf(b) - acc(b)|. As n_b · (conf - acc) is the sum of confidence - correct over the "
+        "bin, it is also Σ_b |Σ_(i in b) (confidence_i - correct_i)| / N. Source: Guo et al. 2017, arXiv:1706.04599, "
+        "section 2."
     ),
     forbidden=(_ECE, "kdcourse.metrics.reliability"),
     relative=1e-4,
