@@ -6,7 +6,6 @@ image with alt text, so nothing but ipywidgets' basic controls is needed.
 
 import copy
 import html
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -45,9 +44,9 @@ def explore_temperature(images: Tensor, logits: Tensor, labels: Tensor) -> ipywi
     temperature = ipywidgets.FloatLogSlider(1.0, min=-1, max=2, step=0.05, description="T", layout=WIDE)
 
     def draw(number: int, temperature: float) -> tuple[str, str]:
-        bits = entropy(logits[number], temperature=temperature).item() / math.log(2)
+        nats = entropy(logits[number], temperature=temperature).item()
         top = (logits[number] / temperature).softmax(dim=-1).max().item()
-        says = f"T = {temperature:.2f}: entropy {bits:.3f} bits, largest probability {top:.3f}"
+        says = f"T = {temperature:.2f}: entropy {nats:.3f} nats, largest probability {top:.3f}"
         figure, axes = plots.axes_grid(1, 3, height=2.4, fast=True)
         label = int(labels[number])
         plots.soft_target(axes, images[number], logits[number], label, temperature=temperature)

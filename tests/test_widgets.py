@@ -27,10 +27,10 @@ def numbers(says):
     return [float(found) for found in re.findall(r"-?\d+\.\d+", says.value)]
 
 
-def bits_by_hand(logits, temperature):
+def nats_by_hand(logits, temperature):
     weights = np.exp(np.asarray(logits, dtype=np.float64) / temperature)
     p = weights / weights.sum()
-    return -(p * np.log2(p)).sum(), p.max()
+    return -(p * np.log(p)).sum(), p.max()
 
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0, 0.5], [0.0, 1.0, 3.0, -2.0]])
@@ -41,12 +41,12 @@ def test_temperature_explorer_follows_both_sliders():
     sliders, says, picture = parts(explorer)
     for image, temperature in ((0, 1.0), (0, 10.0), (1, 10.0), (1, 0.1)):
         sliders["image"].value, sliders["T"].value = image, temperature
-        shown_temperature, bits, top = numbers(says)
-        expected_bits, expected_top = bits_by_hand(LOGITS[image], temperature)
+        shown_temperature, nats, top = numbers(says)
+        expected_nats, expected_top = nats_by_hand(LOGITS[image], temperature)
         assert shown_temperature == pytest.approx(temperature, abs=0.005)
-        assert bits == pytest.approx(expected_bits, abs=6e-4)
+        assert nats == pytest.approx(expected_nats, abs=6e-4)
         assert top == pytest.approx(expected_top, abs=6e-4)
-        assert f"{bits:.3f} bits" in picture.value, "the alt text says the same"
+        assert f"{nats:.3f} nats" in picture.value, "the alt text says the same"
 
 
 def test_picture_is_drawn_anew():

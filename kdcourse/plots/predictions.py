@@ -98,9 +98,9 @@ def soft_target(
     class_bars(axes[1], (logits / temperature).softmax(dim=-1), title=f"softened at T = {temperature:.2g}", label=label)
     axes[1].set_ylim(0, 1)
     grid = torch.logspace(-1, 2, 60, dtype=logits.dtype)
-    axes[2].semilogx(grid, entropy(logits / grid[:, None]) / math.log(2), color=BLUE)
-    axes[2].plot(temperature, entropy(logits, temperature=temperature).item() / math.log(2), "o", color=RED)
-    axes[2].axhline(math.log2(len(logits)), color=BLACK, linestyle="--", linewidth=1)
-    axes[2].set(title="entropy", xlabel="temperature T", ylabel="bits", ylim=(-0.1, 3.6))
+    axes[2].semilogx(grid, entropy(logits / grid[:, None]), color=BLUE)
+    axes[2].plot(temperature, entropy(logits, temperature=temperature).item(), "o", color=RED)
+    axes[2].axhline(math.log(len(logits)), color=BLACK, linestyle="--", linewidth=1)
+    axes[2].set(title="entropy", xlabel="temperature T", ylabel="nats", ylim=(-0.07, 2.5))
     axes[2].minorticks_off()
     return axes

@@ -94,9 +94,9 @@ EXERCISE = Exercise(
     id="02.1",
     title="softmax at a temperature",
     question=(
-        "Write `my_soften(logits, temperature)`: the probabilities softmax(z / T) over the last dimension, "
-        "for logits of "
-        "any shape (…, C). It must not overflow, whatever the logits are, and let the gradient through."
+        "Write `my_soften(logits, temperature)`: the probabilities softmax(z / T) over the last dimension, for "
+        "logits of any shape (…, C). It must not overflow, however large the logits are, and gradients must flow "
+        "through it."
     ),
     skeleton='def my_soften(logits, temperature):\n    """softmax(logits / temperature), classes last."""\n    ...',
     reference=soften,
@@ -104,7 +104,7 @@ EXERCISE = Exercise(
     cases=soften_cases,
     drawn=lambda g: case(drawn_logits(g), drawn_temperature(g)),
     hints=(
-        "What does softmax not notice when you add it to every logit of a row?",
+        "What can you add to every logit of a row without changing softmax?",
         "exp(1000) is infinite. Subtract each row's largest value before you take the exponential.",
         "`z = logits / temperature`, then exp of `z - z.amax(dim=-1, keepdim=True)`, divided by its sum over the last "
         "dimension.",
@@ -113,54 +113,54 @@ EXERCISE = Exercise(
         Misconception(
             "lower temperature smooths",
             multiplied,
-            "you multiply by the temperature. Then a higher one sharpens and a lower one smooths, the reverse of what "
-            "is meant. It is a common slip: the inverse temperature 1/T is multiplied, the temperature divides",
+            "you multiply by the temperature. Then a higher temperature sharpens and a lower one smooths, the "
+            "reverse of what is meant. Logits are multiplied by the *inverse* temperature 1/T and divided by the "
+            "temperature",
         ),
         Misconception(
-            "exponential of the bare logits",
+            "exponential of the raw logits",
             without_the_largest,
-            "right for small logits, but exp(1000) is infinite and infinity / infinity is no number. Subtract the "
-            "row's largest logit first: softmax does not notice a shift",
+            "correct for small logits, but exp(1000) is infinite and infinity / infinity is NaN. Subtract the row's "
+            "largest logit first: a shift does not change softmax",
         ),
         Misconception(
             "softmax over the rows",
             over_the_rows,
-            "you normalise over dimension 0, the images. They would then compete with one another. Classes are the "
-            "last dimension",
+            "you normalise over dimension 0, so the images compete with each other. Classes are the last dimension",
         ),
         Misconception(
             "probabilities divided by the temperature",
             divided_after,
-            "you divide the probabilities by the temperature. They no longer sum to 1, and nothing got smoother: the "
-            "logits are to be divided, before the exponential",
+            "you divide the probabilities by the temperature. They no longer sum to 1 and are no smoother: divide "
+            "the logits, before the exponential",
         ),
         Misconception(
             "temperature never used",
             temperature_never_used,
-            "the temperature does nothing in your function",
+            "your function ignores the temperature",
         ),
         Misconception(
             "one sum for the whole batch",
             sum_of_all,
-            "you divide by the sum of the whole batch. Each row is to sum to 1: sum over the last dimension only, and "
+            "you divide by the sum of the whole batch. Each row must sum to 1: sum over the last dimension only, and "
             "keep it (`keepdim=True`)",
         ),
         Misconception(
             "over dimension one",
             over_dimension_one,
-            "right for logits (N, C), but dimension 1 of (N, L, C) is the position, not the class. Classes are "
-            "the last dimension: `dim=-1`",
+            "correct for logits (N, C), but dimension 1 of (N, L, C) is the position, not the class. Classes are the "
+            "last dimension: `dim=-1`",
         ),
         Misconception(
             "logarithms returned",
             logarithms_returned,
-            "these are the logarithms of the probabilities. The probabilities themselves are asked for",
+            "these are the logarithms of the probabilities. The question asks for the probabilities themselves",
         ),
         Misconception(
             "the largest of the whole batch",
             largest_of_the_batch,
-            "right for small logits, but you subtract the largest logit of the whole batch. A row far below it "
-            "underflows to 0 / 0: each row needs its own (`dim=-1, keepdim=True`)",
+            "correct for small logits, but you subtract the largest logit of the whole batch. A row far below it "
+            "underflows to 0 / 0: subtract each row's own (`dim=-1, keepdim=True`)",
         ),
         Misconception(
             "roots not normalised",
@@ -171,7 +171,7 @@ EXERCISE = Exercise(
         Misconception(
             "divided by T²",
             divided_by_the_square,
-            "you divide the logits by T². T² belongs to the loss; the logits are divided by T",
+            "you divide the logits by T². T² belongs to the loss; divide the logits by T",
         ),
         Misconception(
             "probabilities times the temperature",
@@ -179,18 +179,18 @@ EXERCISE = Exercise(
             "your probabilities sum to T, not to 1. The temperature only divides the logits",
         ),
         Misconception(
-            "sigmoid for softmax",
+            "sigmoid instead of softmax",
             sigmoid_of_each,
-            "this is a sigmoid for every class by itself. The classes exclude one another: softmax, whose row "
-            "sums to 1",
+            "this is a separate sigmoid for every class. The classes exclude each other: use softmax, whose rows sum "
+            "to 1",
         ),
         Misconception(
-            "gradient of the sum cut",
+            "gradient of the sum missing",
             gradient_cut,
-            "the value is right, but the sum in the denominator is detached, and half of the gradient is missing",
+            "the value is correct, but the sum in the denominator is detached, so half of the gradient is missing",
         ),
     ),
-    shows="temperature divides the logits, and a shift of a row changes nothing but saves it from overflow.",
+    shows="temperature divides the logits, and a shift of a row changes nothing except that it prevents overflow.",
     derivation=(
         "exp((z - m)/T) = exp(z/T) · exp(-m/T), and the second factor cancels in the fraction. With m the row's "
         "largest logit no exponent is above zero, and the sum is at least 1."

@@ -108,8 +108,9 @@ EXERCISE = Exercise(
     id="02.2",
     title="the entropy of a soft target",
     question=(
-        "Write `my_entropy(logits, *, temperature=1.0)`: H = -Σ p ln p in nats, with p = softmax(z / T) over the last "
-        "dimension. Logits (…, C) give a tensor of entropies (…). A network that is quite sure has the entropy 0."
+        "Write `my_entropy(logits, *, temperature=1.0)`: H = -Σ p ln p in nats, with p = softmax(z / T) over the "
+        "last dimension. Logits (…, C) give a tensor of entropies (…). A network that is completely certain has "
+        "entropy 0."
     ),
     skeleton=(
         "def my_entropy(logits, *, temperature=1.0):\n"
@@ -120,23 +121,23 @@ EXERCISE = Exercise(
     cases=entropy_cases,
     drawn=lambda g: case(drawn_logits(g), temperature=drawn_temperature(g)),
     hints=(
-        "What is 0 · ln 0 in a sum of surprises, and what is it in a computer?",
+        "What is 0 · ln 0 in a sum of surprises, and what is it in floating point?",
         "`F.log_softmax` gives ln p without ever taking the logarithm of zero.",
         "`log_p = F.log_softmax(logits / temperature, dim=-1)`, and then -(exp(log_p) · log_p), summed over classes.",
     ),
     misconceptions=(
         Misconception(
-            "bits for nats",
+            "bits instead of nats",
             in_bits,
-            "1.443 times too large: this is the entropy in bits. Nats use the natural logarithm. Losses do so too, and "
-            "so the two may be compared",
+            "1.443 times too large: this is the entropy in bits. Nats use the natural logarithm, as losses do, so "
+            "that the two can be compared",
             _ENTROPY,
         ),
         Misconception(
             "zero times the logarithm of zero",
             zero_times_log_zero,
-            "right until the network is sure. Then a probability rounds to 0, its logarithm is minus infinity, and "
-            "0 · infinity is no number. Take the logarithm inside: `F.log_softmax`",
+            "correct until the network is certain. Then a probability rounds to 0, its logarithm is minus infinity, "
+            "and 0 · infinity is NaN. Compute the logarithm directly: `F.log_softmax`",
             _ENTROPY,
         ),
         Misconception(
@@ -148,21 +149,21 @@ EXERCISE = Exercise(
         Misconception(
             "mean over classes",
             mean_over_classes,
-            "exactly C times too small: you take the mean over the classes. The probabilities already are the weights "
-            "of a mean, so sum",
+            "exactly C times too small: you take the mean over the classes. The probabilities are already the "
+            "weights of a mean, so sum",
             _ENTROPY,
         ),
         Misconception(
             "temperature never used",
             entropy_at_one,
-            "you compute the entropy at T = 1 whatever the temperature is",
+            "you compute the entropy at T = 1, whatever the temperature",
             _ENTROPY,
         ),
         Misconception(
-            "share of the largest entropy",
+            "fraction of the largest entropy",
             share_of_the_largest_entropy,
-            "you divide by ln C, so that 1 means uniform. That is a share, not nats, and it hides how many classes "
-            "there are",
+            "you divide by ln C, so that 1 means uniform. That is a fraction, not nats, and it hides the number of "
+            "classes",
             _ENTROPY,
         ),
         Misconception(
@@ -178,13 +179,13 @@ EXERCISE = Exercise(
         Misconception(
             "over dimension one",
             over_dimension_one,
-            "right for logits (N, C), but dimension 1 of (N, L, C) is the position. Classes are the last "
+            "correct for logits (N, C), but dimension 1 of (N, L, C) is the position. Classes are the last "
             "dimension: `dim=-1`",
         ),
         Misconception(
             "mean over the rows",
             mean_over_the_rows,
-            "you average over the rows too. Logits (…, C) give a tensor of entropies (…), one for each row",
+            "you average over the rows as well. Logits (…, C) give a tensor of entropies (…), one for each row",
         ),
         Misconception(
             "terms not summed",
@@ -199,26 +200,27 @@ EXERCISE = Exercise(
         Misconception(
             "surprises not weighted",
             surprises_not_weighted,
-            "you sum the surprises, each with the weight 1. Each counts with its probability: Σ p · (-ln p)",
+            "you sum the surprises with weight 1 each. Weight each by its probability: Σ p · (-ln p)",
         ),
         Misconception(
             "perplexity",
             perplexity,
-            "this is exp(H), the perplexity: how many equally likely classes there would be. H itself is asked for",
+            "this is exp(H), the perplexity, an effective number of equally likely classes. The question asks for H "
+            "itself",
         ),
         Misconception(
-            "a small number in the logarithm",
+            "a small constant in the logarithm",
             epsilon_added,
-            "right for ordinary logits. A small number inside the logarithm makes an almost sure network's "
-            "entropy wrong, even negative. Use `F.log_softmax`",
+            "correct for ordinary logits. A small constant inside the logarithm makes the entropy of an almost "
+            "certain network wrong, even negative. Use `F.log_softmax`",
         ),
         Misconception(
             "times the temperature",
             times_the_temperature,
-            "you multiply the entropy by the temperature. It only divides the logits",
+            "you multiply the entropy by the temperature. The temperature only divides the logits",
         ),
     ),
-    shows="entropy is the mean surprise, and a sure network has none.",
+    shows="entropy is the mean surprise, and a certain network has none.",
     derivation="With ln p = z/T - ln Z it is also H = ln Z - ⟨z⟩/T, which needs no p · ln p at all.",
     forbidden=(_ENTROPY,),
 )

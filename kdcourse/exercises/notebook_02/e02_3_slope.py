@@ -106,8 +106,8 @@ EXERCISE = Exercise(
     id="02.3",
     title="how fast entropy rises",
     question=(
-        "Write `my_entropy_slope(logits, temperature)`: dH/dT of the softened probabilities, for logits (…, "
-        "C) a tensor (…). Use the formula that the section has derived."
+        "Write `my_entropy_slope(logits, temperature)`: dH/dT of the softened probabilities. Logits (…, C) give a "
+        "tensor of slopes (…). Use the formula that this section derived."
     ),
     skeleton='def my_entropy_slope(logits, temperature):\n    """dH/dT of softmax(logits / temperature)."""\n    ...',
     reference=entropy_slope,
@@ -121,25 +121,25 @@ EXERCISE = Exercise(
     ),
     misconceptions=(
         Misconception(
-            "all classes weigh the same",
+            "all classes weighted equally",
             unweighted_variance,
-            "this is the plain variance of the logits. Each class counts with its probability: weight by p",
+            "this is the unweighted variance of the logits. Weight each class by its probability p",
         ),
         Misconception(
-            "T² for T³",
+            "T² instead of T³",
             one_power_too_few,
             "you divide by T². One more T comes from differentiating z / T: the slope is Var / T³",
         ),
         Misconception(
-            "mean square for variance",
+            "mean square instead of variance",
             mean_square,
-            "this is the mean of z², not the variance. Adding 5 to every logit must change nothing, and here it does. "
-            "Subtract the mean first",
+            "this is the mean of z², not the variance. Adding 5 to every logit must change nothing, but it changes "
+            "your result. Subtract the mean first",
         ),
         Misconception(
             "probabilities at temperature one",
             weights_at_one,
-            "your probabilities are those at T = 1. The variance is taken under softmax(z / T)",
+            "your probabilities are those at T = 1. Take the variance under softmax(z / T)",
         ),
         Misconception(
             "entropy falls with temperature",
@@ -147,45 +147,48 @@ EXERCISE = Exercise(
             "your slope is negative, as if raising the temperature sharpened. It smooths, so entropy rises",
         ),
         Misconception(
-            "T for T³",
+            "T instead of T³",
             two_powers_too_few,
-            "you divide by T. The slope is Var / T³: p changes with z/T², and z/T brings one more T",
+            "you divide by T. The slope is Var / T³: the derivative of p contains 1/T², and z/T contributes another "
+            "1/T",
         ),
         Misconception(
             "not divided by T³",
             without_temperature,
-            "this is the variance of the logits alone. The slope is Var / T³",
+            "this is the variance of the logits only. The slope is Var / T³",
         ),
         Misconception(
-            "T⁴ for T³",
+            "T⁴ instead of T³",
             one_power_too_many,
             "exactly T times too small: the slope is Var / T³",
         ),
         Misconception(
             "variance of the softened logits",
             softened_logits_too,
-            "you take the variance of z / T, which has T² in it already, and divide by T³ again. Take that of z",
+            "you take the variance of z / T, which already contains 1/T², and divide by T³ again. Take the variance "
+            "of z",
         ),
         Misconception(
-            "standard deviation for variance",
+            "standard deviation instead of variance",
             standard_deviation,
-            "this is the standard deviation over T³. The slope has the variance, its square",
+            "this is the standard deviation over T³. The slope contains the variance, its square",
         ),
         Misconception(
             "variance of a sample",
             variance_of_a_sample,
-            "this is the plain variance of the logits, with C - 1 for C. Each class counts with its "
-            "probability: weight by p",
+            "this is the unweighted variance of the logits, with C - 1 instead of C. Weight each class by its "
+            "probability p",
         ),
         Misconception(
-            "the plain mean taken off",
+            "the unweighted mean subtracted",
             plain_mean_taken_off,
-            "you weight the squares by p, but subtract the plain mean of the logits. The mean is Σ p z as well",
+            "you weight the squares by p, but subtract the unweighted mean of the logits. The mean must be weighted "
+            "too: Σ p z",
         ),
         Misconception(
             "mean over classes",
             mean_over_classes,
-            "exactly C times too small: p already holds the weights of a mean, so sum over the classes",
+            "exactly C times too small: p already contains the weights of a mean, so sum over the classes",
         ),
         Misconception(
             "logits multiplied by the temperature",
@@ -195,12 +198,12 @@ EXERCISE = Exercise(
         Misconception(
             "summed over the rows",
             summed_over_the_rows,
-            "you sum over the rows too. Logits (…, C) give a tensor (…), one slope for each row",
+            "you sum over the rows as well. Logits (…, C) give a tensor (…), one slope for each row",
         ),
         Misconception(
             "over dimension one",
             slope_over_dimension_one,
-            "right for logits (N, C), but dimension 1 of (N, L, C) is the position. Classes are the last "
+            "correct for logits (N, C), but dimension 1 of (N, L, C) is the position. Classes are the last "
             "dimension: `dim=-1`",
         ),
     ),

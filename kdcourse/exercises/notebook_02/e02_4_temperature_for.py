@@ -116,10 +116,9 @@ EXERCISE = Exercise(
     id="02.4",
     title="the temperature for an entropy",
     question=(
-        "Write `my_temperature_for(logits, wanted)`: the temperature between 0.01 and 1000 at which the "
-        "*mean* entropy "
-        "over the rows is `wanted` nats. Entropy rises with temperature, so halving an interval finds it. The result "
-        "is a number, right to one part in a million."
+        "Write `my_temperature_for(logits, wanted)`: the temperature between 0.01 and 1000 at which the *mean* "
+        "entropy over the rows is `wanted` nats. Entropy rises with temperature, so bisection finds it. Return a "
+        "number, accurate to one part in a million."
     ),
     skeleton=(
         "def my_temperature_for(logits, wanted):\n"
@@ -142,23 +141,23 @@ EXERCISE = Exercise(
         Misconception(
             "the wrong half kept",
             wrong_half,
-            "you keep the wrong half and end at a border. If the entropy is too high, the temperature is too high",
+            "you keep the wrong half and end at a boundary. If the entropy is too high, the temperature is too high",
         ),
         Misconception(
-            "wanted taken for bits",
+            "wanted interpreted as bits",
             wanted_in_bits,
-            "you take `wanted` for bits. One bit is ln 2 = 0.693 nats",
+            "you interpret `wanted` as bits. One bit is ln 2 = 0.693 nats",
         ),
         Misconception(
-            "whole numbers only",
+            "integers only",
             whole_temperatures,
-            "you try whole temperatures only. The entropy is wanted exactly, and between two of them it jumps past it",
+            "you try integer temperatures only. The temperature with exactly this entropy is usually between two of "
+            "them",
         ),
         Misconception(
             "entropy of the mean",
             entropy_of_the_mean,
-            "you average the logits and then take the entropy. Rows that disagree cancel there. Take each "
-            "row's entropy "
+            "you average the logits and then take the entropy. Rows that disagree cancel. Take each row's entropy "
             "and average those",
         ),
         Misconception(
@@ -169,37 +168,40 @@ EXERCISE = Exercise(
         Misconception(
             "the first row only",
             first_row_only,
-            "you look at the first row only. The mean entropy over all rows is wanted",
+            "you look at the first row only. Use the mean entropy over all rows",
         ),
         Misconception(
             "fraction of the largest entropy",
             fraction_of_the_largest,
-            "you take `wanted` for a fraction of ln C. It is given in nats",
+            "you interpret `wanted` as a fraction of ln C. It is given in nats",
         ),
         Misconception(
             "entropy of the mean probabilities",
             entropy_of_mean_probabilities,
-            "you average the probabilities and then take the entropy. Rows that disagree look unsure there "
-            "though each is sure. Take each row's entropy and average those",
+            "you average the probabilities and then take the entropy. Rows that disagree then look uncertain "
+            "although each is confident. Take each row's entropy and average those",
         ),
         Misconception(
             "never below one",
             never_below_one,
-            "right above T = 1, but you never look below it. The temperature may be as low as 0.01",
+            "correct above T = 1, but you never look below it. The temperature can be as low as 0.01",
         ),
         Misconception(
             "never above a hundred",
             never_above_hundred,
-            "right up to T = 100, but you never look above it. The temperature may be as high as 1000",
+            "correct up to T = 100, but you never look above it. The temperature can be as high as 1000",
         ),
         Misconception(
             "the middle row",
             middle_row,
-            "you take the median of the rows' entropies. The mean is wanted",
+            "you take the median of the rows' entropies. Take the mean",
         ),
     ),
-    shows="as entropy only rises with temperature, there is one temperature for every entropy, and halving finds it.",
-    derivation="dH/dT = Var/T³ ≥ 0: the mean entropy grows from the share of ties at T → 0 to ln C, each value once.",
+    shows="as entropy rises with temperature, there is one temperature for each entropy, and bisection finds it.",
+    derivation=(
+        "dH/dT = Var/T³ ≥ 0: the mean entropy grows from its limit at T → 0 to ln C and takes each value in between "
+        "once."
+    ),
     relative=1e-6,
     points=2,
 )

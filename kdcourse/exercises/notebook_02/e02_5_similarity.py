@@ -1,4 +1,4 @@
-"""02.5 which classes are alike."""
+"""02.5 which classes are similar."""
 
 import torch
 import torch.nn.functional as F
@@ -94,52 +94,52 @@ def drawn_similarity(generator: torch.Generator) -> Case:
 
 EXERCISE = Exercise(
     id="02.5",
-    title="which classes are alike",
+    title="which classes are similar",
     question=(
         "Write `my_class_similarity(teacher_logits, labels, temperature)`: a tensor (C, C). Row k is the mean of the "
         "teacher's softened probabilities over the images whose *label* is k. Every class occurs."
     ),
     skeleton=(
-        "def my_class_similarity(teacher_logits, labels, temperature):\n"
-        '    """Mean soft target of each class, one row a class."""\n    ...'
+        'def my_class_similarity(teacher_logits, labels, temperature):\n    """Mean soft target of each class, one '
+        'row per class."""\n    ...'
     ),
     reference=class_similarity,
     alternatives=(similarity_by_one_hot, similarity_by_adding),
     cases=similarity_cases,
     drawn=drawn_similarity,
     hints=(
-        "Soften first or average first? Only one of them gives the mean soft target.",
+        "Soften first or average first? Only one order gives the mean soft target.",
         "`p[labels == k]` are the soft targets of class k. Average them over the images.",
         "`torch.stack([p[labels == k].mean(dim=0) for k in range(C)])`.",
     ),
     misconceptions=(
         Misconception(
-            "grouped by what the teacher names",
+            "grouped by the teacher's prediction",
             grouped_by_the_named_class,
-            "you group by the class that the teacher names. Then its mistakes move to another row, and the table looks "
-            "cleaner than the teacher is. Group by label",
+            "you group by the class that the teacher predicts. Its errors then move to another row, and the table "
+            "looks better than the teacher is. Group by label",
         ),
         Misconception(
             "softmax of the mean logits",
             softmax_of_the_mean,
             "you average the logits and soften afterwards. The mean of probabilities is not the softmax of the mean: "
-            "what only some images show is lost",
+            "what only some images show gets lost",
         ),
         Misconception(
-            "sum for mean",
+            "sum instead of mean",
             summed_not_averaged,
             "your rows do not sum to 1: divide by the number of images of the class",
         ),
         Misconception(
             "rows and columns swapped",
             turned_over,
-            "rows and columns are swapped. Row k tells how images *labelled* k look to the teacher; the table is not "
+            "rows and columns are swapped. Row k shows how the teacher sees images *labelled* k; the table is not "
             "symmetric",
         ),
         Misconception(
             "temperature never used",
             one_temperature_for_all,
-            "your probabilities are those at T = 1, whatever the temperature is",
+            "your probabilities are those at T = 1, whatever the temperature",
         ),
         Misconception(
             "logits multiplied by the temperature",
@@ -149,38 +149,38 @@ EXERCISE = Exercise(
         Misconception(
             "divided by all images",
             divided_by_all_rows,
-            "you divide each row by the number of all images. Divide by the number of images of that class: a "
-            "row sums to 1",
+            "you divide each row by the number of all images. Divide by the number of images of that class, so that "
+            "each row sums to 1",
         ),
         Misconception(
             "divided by the classes",
             divided_by_the_classes,
-            "you divide each row by the number of classes. Divide by the number of images of that class: a row "
-            "sums to 1",
+            "you divide each row by the number of classes. Divide by the number of images of that class, so that "
+            "each row sums to 1",
         ),
         Misconception(
             "mean logits",
             mean_logits,
-            "these are mean logits. Soften each image's first, then average: the rows are to sum to 1",
+            "these are mean logits. Soften each image's logits first, then average: the rows must sum to 1",
         ),
         Misconception(
             "softmax over the images",
             softmax_over_the_images,
-            "softmax over dimension 0 makes images compete with one another. Classes are the last dimension",
+            "softmax over dimension 0 makes images compete with each other. Classes are the last dimension",
         ),
         Misconception(
             "confusion matrix",
             confusion_matrix,
-            "you count what the teacher predicts, its arg-max: that is the confusion matrix. What it says of "
-            "all other classes is lost: average its probabilities",
+            "you count the teacher's predictions: that is the confusion matrix. It ignores the other classes: "
+            "average the probabilities",
         ),
         Misconception(
             "columns that sum to one",
             columns_normalised,
-            "your columns sum to 1. The rows are to: row k is the mean over the images labelled k",
+            "your columns sum to 1. The rows must: row k is the mean over the images labelled k",
         ),
     ),
-    shows="the teacher's mean soft targets say which classes are alike, which no label does.",
+    shows="the teacher's mean soft targets show which classes are similar, which no label does.",
     derivation=(
         "The mean over the rows with label k of softmax(z / T). Each row of the table sums to 1, as its parts do."
     ),
