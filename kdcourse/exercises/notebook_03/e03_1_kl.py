@@ -12,7 +12,7 @@ from ..engine.core import Case, Exercise, Misconception, case, draw, integer, re
 def kl_of_probabilities(p: Tensor, q: Tensor) -> Tensor:
     for name, vector in (("p", p), ("q", q)):
         if abs(vector.sum().item() - 1) > 1e-6:
-            raise ValueError(f"{name} sums to {vector.sum().item():.4g}, so it is no distribution")
+            raise ValueError(f"{name} sums to {vector.sum().item():.4g}, so it is not a distribution")
     return (torch.special.xlogy(p, p) - torch.special.xlogy(p, q)).sum()
 
 
@@ -107,7 +107,7 @@ def kl_cases() -> list[Case]:
     s, fake = (torch.tensor(v, dtype=torch.float64) for v in ([0.1, 0.1, 0.8, 0.0], [0.1, 0.3, 0.6, 0.1]))
     u, none = (torch.tensor(v, dtype=torch.float64) for v in ([0.1, 0.3, 0.5, 0.1], [0.3, 0.0, 0.45, 0.25]))
     nearly = [case(r + torch.tensor([5e-7, 0.0], dtype=torch.float64), p), case(r, p - 2.5e-7)]
-    refused = [refusal("a q that sums to 1.1, so that it is no distribution", s, fake)]
+    refused = [refusal("a q that sums to 1.1, so that it is not a distribution", s, fake)]
     for more in (5e-6, -5e-6, 5e-4, -5e-4, 0.02, -0.02):
         off = torch.tensor([more, 0.0], dtype=torch.float64)
         refused.append(refusal(f"a p that sums to {1 + more:.7g}", r + off, p))
@@ -126,10 +126,9 @@ EXERCISE = Exercise(
     id="03.1",
     title="a divergence, and only of distributions",
     question=(
-        r"Write `my_kl_of_probabilities(p, q)`: $\mathrm{KL}(p\,\|\,q)$ in nats for two vectors of probabilities. "
-        "A class with $p_k = 0$ adds nothing; one with $q_k = 0 < p_k$ makes the divergence "
-        "infinite. Raise a `ValueError` if one of the vectors does not sum to 1 (to within "
-        "a millionth)."
+        r"Write `my_kl_of_probabilities(p, q)`: $\mathrm{KL}(p\,\|\,q)$ in nats for two vectors of probabilities. A "
+        "class with $p_k = 0$ contributes nothing; one with $q_k = 0 < p_k$ makes the divergence infinite. Raise a "
+        "`ValueError` if one of the vectors does not sum to 1 (to within one millionth)."
     ),
     skeleton='def my_kl_of_probabilities(p, q):\n    """KL(p ‖ q) in nats, of two probability vectors."""\n    ...',
     reference=kl_of_probabilities,
@@ -137,47 +136,47 @@ EXERCISE = Exercise(
     cases=kl_cases,
     drawn=drawn_distributions,
     hints=(
-        "It is the mean of a difference of surprises. Under which of the two?",
-        "Σ p (ln p - ln q). In a computer 0 · ln 0 is no number: leave those classes out.",
+        "It is the mean of a difference of surprises. Under which of the two distributions?",
+        "Σ p (ln p - ln q). In floating point 0 · ln 0 is NaN: leave those classes out.",
         "`torch.special.xlogy(p, q)` is p · ln q, and 0 where p is 0. Check `abs(p.sum() - 1)` first.",
     ),
     misconceptions=(
         Misconception(
             "the two swapped",
             other_direction,
-            "this is KL(q ‖ p). The divergence is not symmetric: the first is the truth that weights the surprises, "
-            "the second the belief",
+            "this is KL(q ‖ p). The divergence is not symmetric: the first argument is the truth, which weights the "
+            "surprises, the second is the belief",
         ),
         Misconception(
-            "cross-entropy for divergence",
+            "cross-entropy instead of divergence",
             cross_entropy_for_kl,
-            "this is the cross-entropy -Σ p ln q. It is not zero for p = q. A divergence is the *excess*: take the "
-            "entropy of p off. The worked example that circulates as 'KL = 0.277' makes this mistake too",
+            "this is the cross-entropy -Σ p ln q. It is not zero for p = q. A divergence is the *excess*: subtract "
+            "the entropy of p. The worked example 'KL = 0.277' makes this mistake too",
         ),
         Misconception(
             "minus sign missing",
             minus_missing,
-            "this is Σ p ln q, a cross-entropy without its minus sign. It is never above zero, and who minimises it "
+            "this is Σ p ln q, a cross-entropy without its minus sign. It is never above zero, and minimising it "
             "makes the belief worse and worse",
         ),
         Misconception(
             "zero times the logarithm of zero",
             zero_log_zero,
-            "right until a probability is 0. There 0 · ln 0 is to count as 0, and in a computer it is no number",
+            "correct until a probability is 0. There 0 · ln 0 must count as 0, and in floating point it is NaN",
         ),
         Misconception(
-            "bits for nats", kl_in_bits, "1.443 times too large: these are bits. Nats use the natural logarithm"
+            "bits instead of nats", kl_in_bits, "1.443 times too large: these are bits. Nats use the natural logarithm"
         ),
         Misconception(
             "mean over classes",
             kl_mean_over_classes,
-            "exactly C times too small: p already holds the weights of a mean, so sum over the classes",
+            "exactly C times too small: p already contains the weights of a mean, so sum over the classes",
         ),
         Misconception(
-            "anything taken for probabilities",
+            "anything accepted as probabilities",
             anything_for_probabilities,
-            "right for distributions, but you take vectors that sum to something else. Gibbs' inequality then has no "
-            "ground to stand on, and the 'divergence' can be negative",
+            "correct for distributions, but you accept vectors that sum to something else. Gibbs' inequality does "
+            "not hold for them, and the 'divergence' can be negative",
         ),
         Misconception(
             "sign reversed",
@@ -187,46 +186,48 @@ EXERCISE = Exercise(
         Misconception(
             "absolute values of the terms",
             absolute_terms,
-            "you take the absolute value of each class's term. Single terms may be negative, where q gives a class "
-            "more than p; only their sum is not. Add them with their sign",
+            "you take the absolute value of each class's term. Single terms are negative where q gives a class more "
+            "than p does; only their sum is not. Add them with their signs",
         ),
         Misconception(
-            "a small number in the logarithms",
+            "a small constant in the logarithms",
             epsilon_in_the_logarithms,
-            "a small number added inside the logarithms hides what is infinite: a q that rules out what happens has "
-            "an infinite divergence, and yours is about 20 times p. Leave out the classes with p = 0 instead",
+            "a small constant inside the logarithms hides infinite values: if q rules out what happens, the "
+            "divergence is infinite, and yours is about 20 times p. Leave out the classes with p = 0 instead",
         ),
         Misconception(
             "classes left out where q is zero",
             skipped_where_q_is_zero,
-            "you leave out the classes with q = 0 as well. Only p = 0 adds nothing. With q = 0 < p the belief rules "
-            "out what does happen, and the divergence is infinite",
+            "you leave out the classes with q = 0 as well. Only p = 0 contributes nothing. With q = 0 < p the belief "
+            "rules out something that happens, and the divergence is infinite",
         ),
         Misconception(
             "sums of exactly one",
             sums_of_exactly_one,
-            "you refuse distributions whose sum misses 1 by rounding. Sums of floating-point numbers are rarely "
-            "exact: compare with a tolerance of a millionth",
+            "you refuse distributions whose sum differs from 1 only by rounding. Floating-point sums are rarely "
+            "exact: compare with a tolerance of one millionth",
         ),
         Misconception(
             "rescaled instead of refused",
             rescaled,
-            "right for distributions, but you divide other vectors by their sum and go on. That hides the caller's "
-            "mistake: raise a ValueError",
+            "correct for distributions, but you divide other vectors by their sum and continue. That hides the "
+            "caller's mistake: raise a ValueError",
         ),
         Misconception(
             "only sums above one refused",
             sums_not_above_one,
-            "right for distributions, and you refuse sums above 1, but not those below: compare `abs(sum - 1)`",
+            "correct for distributions, and you refuse sums above 1, but not those below: compare `abs(sum - 1)`",
         ),
         Misconception(
             "both sums at once",
             both_sums_at_once,
-            "right for distributions, but you check the sum of both vectors together: 1.05 and 0.95 also make 2. "
-            "Check each vector by itself",
+            "correct for distributions, but you check the total of both vectors: 1.05 and 0.95 also add up to 2. "
+            "Check each vector separately",
         ),
     ),
-    shows="KL is the excess surprise of a belief, zero only for the truth, and means something for distributions only.",
-    derivation="KL(p ‖ q) = Σ p (-ln q) - Σ p (-ln p): the surprise under q less the one that cannot be avoided.",
+    shows="KL is the excess surprise of a belief, zero only for the truth, and meaningful for distributions only.",
+    derivation=(
+        "KL(p ‖ q) = Σ p (-ln q) - Σ p (-ln p): the surprise under q minus the surprise that cannot be avoided."
+    ),
     gradients=(),
 )

@@ -148,8 +148,8 @@ EXERCISE = Exercise(
     title="the distillation loss",
     question=(
         r"Write `my_kd_loss(student_logits, teacher_logits, *, temperature)`: $T^2 \cdot \mathrm{KL}(p_t\,\|\,p_s)$, "
-        "averaged over all leading dimensions of logits (…, C), as a tensor without dimensions. The student gets a "
-        f"gradient, the teacher none. Very large logits must not give infinities. {REFUSES_SHAPES}"
+        "averaged over all leading dimensions of logits (…, C), as a 0-dimensional tensor. The student gets a "
+        f"gradient, the teacher none. Very large logits must not produce infinities. {REFUSES_SHAPES}"
     ),
     skeleton=(
         "def my_kd_loss(student_logits, teacher_logits, *, temperature):\n"
@@ -160,7 +160,7 @@ EXERCISE = Exercise(
     cases=kd_cases,
     drawn=lambda g: case(*drawn_pair(g), temperature=drawn_temperature(g)),
     hints=(
-        "Which of the two weights the logarithms? And over what do you sum, over what do you average?",
+        "Which of the two distributions weights the logarithms? Over what do you sum, over what do you average?",
         "Take `F.log_softmax` of both at temperature T, and detach the teacher. Sum over classes, average "
         "over the rest.",
         "`(log_p_t.exp() * (log_p_t - log_p_s)).sum(dim=-1).mean() * temperature**2`.",
@@ -169,35 +169,36 @@ EXERCISE = Exercise(
         Misconception(
             "the default reduction",
             default_reduction,
-            "exactly C times too small: you average over classes too. The default `reduction='mean'` of KLDivLoss "
-            "divides by N·C. Sum over classes, then average over examples, or the label term drowns the teacher",
+            "exactly C times too small: you average over the classes as well. The default `reduction='mean'` of "
+            "KLDivLoss divides by N·C. Sum over classes, then average over examples; otherwise the label term "
+            "dominates",
             _KD,
         ),
         Misconception(
             "batchmean on sequences",
             batchmean_on_sequences,
-            "right for logits (N, C), L times too large for sequences (N, L, C): `batchmean` divides by the first "
-            "dimension only, so the loss grows with the length. Divide by every leading dimension",
+            "correct for logits (N, C), L times too large for sequences (N, L, C): `batchmean` divides by the first "
+            "dimension only, so the loss grows with the length. Divide by all leading dimensions",
             _KD,
         ),
         Misconception(
             "summed over the batch",
             summed_over_the_batch,
-            "you sum over the examples. Then the loss, and with it the step, grows with the batch size. Take the mean",
+            "you sum over the examples. The loss, and with it the step, then grows with the batch size. Take the mean",
             _KD,
         ),
         Misconception(
             "T² left out",
             without_t_squared,
-            "T² is missing. The gradient shrinks like 1/T², so whoever tunes the temperature also tunes the balance "
-            "with the label term, without knowing it",
+            "T² is missing. The gradient shrinks like 1/T², so tuning the temperature also changes the balance with "
+            "the label term",
             _KD,
         ),
         Misconception(
-            "T for T²",
+            "T instead of T²",
             t_once,
             "you multiply by T, not T². One factor 1/T comes from the chain rule, the other from probabilities that "
-            "become alike",
+            "become similar",
             _KD,
         ),
         Misconception(
@@ -209,86 +210,86 @@ EXERCISE = Exercise(
         Misconception(
             "student not softened",
             student_not_softened,
-            "only the teacher is softened. The student would have to be flat at T = 1 to agree: both are divided by T. "
-            "Test: equal logits must cost nothing",
+            "only the teacher is softened. The student would have to be flat at T = 1 to agree. Divide both by T. "
+            "Test: equal logits must give a loss of zero",
             _KD,
         ),
         Misconception(
-            "probabilities for log-probabilities",
+            "probabilities instead of log-probabilities",
             probabilities_for_log_probabilities,
-            "`F.kl_div` wants the student as *log*-probabilities, and got probabilities. No error is raised. But equal "
-            "logits do not give zero, and the value can be negative",
+            "`F.kl_div` expects the student as *log*-probabilities and got probabilities. It raises no error, but "
+            "equal logits do not give zero, and the value can be negative",
             _KD,
         ),
         Misconception(
             "arguments swapped",
             arguments_swapped,
-            "this is KL(p_s ‖ p_t): the student weights the logarithms. The teacher is the truth here. "
-            "`F.kl_div` takes "
-            "the student first, which looks like the other order",
+            "this is KL(p_s ‖ p_t): the student weights the logarithms. Here the teacher is the truth. `F.kl_div` "
+            "takes the student first, which looks like the other order",
             _KD,
         ),
         Misconception(
             "a network against itself",
             teacher_against_teacher,
-            "your loss compares a network with itself. It is zero always: training runs, and the student learns "
+            "your loss compares a network with itself. It is always zero: training runs, and the student learns "
             "nothing from it",
             _KD,
         ),
         Misconception(
             "student and teacher swapped",
             roles_swapped,
-            "student and teacher have changed places: the gradient flows to the teacher, and the student, detached, "
-            "never moves. The student comes first in this course",
+            "student and teacher are swapped: the gradient flows to the teacher, and the detached student never "
+            "changes. The student comes first in this course",
             _KD,
         ),
         Misconception(
             "teacher not detached",
             teacher_not_detached,
-            "the value is right, but the teacher gets a gradient too. In an optimizer that holds it, it would drift "
-            "towards the student. Detach it",
+            "the value is correct, but the teacher gets a gradient too. If an optimizer contains its parameters, it "
+            "drifts towards the student. Detach it",
             _KD,
         ),
         Misconception(
             "logarithm of softmax",
             softmax_then_log,
-            "right for small logits. A confident student's probability rounds to 0, its logarithm is minus infinity, "
-            "the loss infinite and the gradient no number. Use `F.log_softmax`",
+            "correct for small logits. A confident student's probability rounds to 0, its logarithm is minus "
+            "infinity, the loss is infinite and the gradient NaN. Use `F.log_softmax`",
             _KD,
         ),
         Misconception(
             "binary cross-entropy over classes",
             binary_over_classes,
-            "you add up a binary cross-entropy for every class, with its term for 'not this class'. Softmax already "
-            "makes the classes exclude one another: Σ p_t (ln p_t - ln p_s) is all",
+            "you add up a binary cross-entropy for every class, with its term for 'not this class'. With softmax the "
+            "classes already exclude each other: Σ p_t (ln p_t - ln p_s) is enough",
             _KD,
         ),
         Misconception(
             "minus sign missing",
             minus_sign_missing,
-            "this is Σ p_t ln p_s, a cross-entropy without its minus sign. Whoever minimises it drives the student "
-            "away from the teacher",
+            "this is Σ p_t ln p_s, a cross-entropy without its minus sign. Minimising it drives the student away "
+            "from the teacher",
             _KD,
         ),
         Misconception(
-            "cross-entropy for divergence",
+            "cross-entropy instead of divergence",
             teacher_entropy_kept_out,
-            "the gradient is right, the value is not: this is the cross-entropy, the divergence plus the teacher's "
-            "entropy. It trains alike, but it is not zero when the student has arrived",
+            "the gradient is correct, the value is not: this is the cross-entropy, the divergence plus the teacher's "
+            "entropy. It trains the student identically, but it is not zero when the student agrees with the teacher",
             _KD,
         ),
         Misconception(
             "softmax over the batch",
             softmax_over_the_batch,
-            "softmax over dimension 0 makes images compete with one another. Classes are the last dimension",
+            "softmax over dimension 0 makes images compete with each other. Classes are the last dimension",
             _KD,
         ),
         *MORE,
     ),
-    shows="the loss sums over classes, averages over examples, reads both networks and teaches only one.",
+    shows="the loss sums over classes, averages over examples, depends on both networks and trains only one.",
     derivation=(
         "KL(p_t ‖ p_s) = Σ_k p_t,k (ln p_t,k - ln p_s,k) with p = softmax(z / T). Its gradient is (p_s - p_t)/T, and "
-        "p_s - p_t itself shrinks like 1/T: T² undoes both. Source: Hinton, Vinyals, Dean 2015, arXiv:1503.02531."
+        "p_s - p_t itself shrinks like 1/T: T² compensates both. Source: Hinton, Vinyals, Dean 2015, "
+        "arXiv:1503.02531."
     ),
     gradients=(0, 1),
     forbidden=(_KD, "kdcourse.losses.logits.soft_term"),

@@ -92,7 +92,8 @@ EXERCISE = Exercise(
     title="its gradient, by hand",
     question=(
         "Write `my_kd_gradient(student_logits, teacher_logits, *, temperature)`: the gradient of the loss of "
-        f"exercise 03.2 with respect to the student's logits (N, C): a tensor, by a formula. {REFUSES_SHAPES}"
+        "exercise 03.2 with respect to the student's logits (N, C), as a tensor computed by a "
+        f"formula. {REFUSES_SHAPES}"
     ),
     skeleton=(
         "def my_kd_gradient(student_logits, teacher_logits, *, temperature):\n"
@@ -103,7 +104,7 @@ EXERCISE = Exercise(
     cases=gradient_cases,
     drawn=lambda g: case(*drawn_pair(g, high=2), temperature=drawn_temperature(g)),
     hints=(
-        "Begin with the gradient for one image and without T². Then put the factors on.",
+        "Start with the gradient for one image and without T². Then add the factors.",
         "For one image KL has the gradient (p_s - p_t) / T. Multiply by T², and divide by the number of images.",
         "`temperature * (p_s - p_t) / len(student_logits)`, both softened at T.",
     ),
@@ -111,23 +112,23 @@ EXERCISE = Exercise(
         Misconception(
             "T² left out",
             gradient_without_t_squared,
-            "this is the gradient of KL without the T² in front of the loss: T²/T = T belongs there",
+            "this is the gradient of KL without the T² in front of the loss: with it the factor is T²/T = T",
         ),
         Misconception(
             "inner derivative forgotten",
             gradient_without_chain_rule,
-            "T times too large: the derivative of z / T is 1/T, so of T² only one T is left",
+            "T times too large: the derivative of z / T is 1/T, so only one T of T² remains",
         ),
         Misconception(
             "sign reversed",
             gradient_uphill,
-            "the sign is reversed. Where the student gives a class too much, the gradient is positive, and the step "
-            "against it makes the logit smaller",
+            "the sign is reversed. Where the student gives a class too much probability, the gradient is positive, "
+            "and the step against it lowers the logit",
         ),
         Misconception(
             "mean over examples forgotten",
             gradient_of_the_sum,
-            "exactly N times too large: the loss is a mean over examples, so each gets 1/N of the gradient",
+            "exactly N times too large: the loss is a mean over examples, so each contributes 1/N of the gradient",
         ),
         Misconception(
             "probabilities at temperature one",
@@ -137,22 +138,22 @@ EXERCISE = Exercise(
         Misconception(
             "T forgotten",
             gradient_without_t,
-            "exactly T times too small: T² in front of the loss, times 1/T from z / T, leaves one T",
+            "exactly T times too small: T² in front of the loss times 1/T from z / T leaves one T",
         ),
         Misconception(
             "mean over classes too",
             mean_over_classes_too,
-            "exactly C times too small: the loss sums over the classes, so only the number of examples divides",
+            "exactly C times too small: the loss sums over the classes, so divide by the number of examples only",
         ),
         Misconception(
             "softmax over the batch",
             gradient_over_the_batch,
-            "softmax over dimension 0 makes images compete with one another. Classes are the last dimension",
+            "softmax over dimension 0 makes images compete with each other. Classes are the last dimension",
         ),
         Misconception(
             "the teacher's arg-max",
             gradient_to_the_hard_label,
-            "you subtract the teacher's most likely class, a hard label. The loss has its softened probabilities",
+            "you subtract the teacher's most likely class, a hard label. The loss uses its softened probabilities",
         ),
         Misconception(
             "teacher at temperature one",
@@ -165,13 +166,13 @@ EXERCISE = Exercise(
             "you multiply the logits by the temperature. That sharpens; softening divides",
         ),
         Misconception(
-            "logits for probabilities",
+            "logits instead of probabilities",
             difference_of_logits,
-            "this is the difference of the logits. The gradient is that of the softened *probabilities*",
+            "this is the difference of the logits. The gradient is the difference of the softened *probabilities*",
         ),
     ),
-    shows="the student is pulled by the plain difference of probabilities, times T/N.",
+    shows="the gradient is the difference of the probabilities, times T/N.",
     derivation=(
-        "∂ln p_k/∂z_i = ([k=i] - p_i)/T. Weighted with p_t and summed: ∂KL/∂z_i = (p_s,i - p_t,i)/T. Times T²/N."
+        "∂ln p_k/∂z_i = ([k=i] - p_i)/T. Weighted by p_t and summed: ∂KL/∂z_i = (p_s,i - p_t,i)/T. Times T²/N."
     ),
 )

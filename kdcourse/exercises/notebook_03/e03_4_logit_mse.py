@@ -122,29 +122,29 @@ EXERCISE = Exercise(
     cases=mse_cases,
     drawn=lambda g: case(*drawn_pair(g)),
     hints=(
-        "What may be added to all logits of a row without changing any probability? The loss must not notice it.",
-        "Subtract each row's mean over its classes, from the difference or from both.",
+        "What can be added to all logits of a row without changing any probability? The loss must not change either.",
+        "Subtract each row's mean over the classes, from the difference or from both.",
         "`d = student - teacher.detach()`; `0.5 * (d - d.mean(dim=-1, keepdim=True)).square().mean()`.",
     ),
     misconceptions=(
         Misconception(
             "not centred",
             not_centred,
-            "you compare the bare logits. Adding 5 to every logit of a row changes no probability, but it changes your "
-            "loss: subtract each row's mean",
+            "you compare the raw logits. Adding 5 to every logit of a row changes no probability, but it changes "
+            "your loss: subtract each row's mean",
             _MSE,
         ),
         Misconception(
             "the plain mean square",
             plain_mean_square,
-            "this is the plain mean squared error. Two things are missing: centre each row, so that a shift which "
-            "softmax cannot see costs nothing, and halve it",
+            "this is the plain mean squared error. Two things are missing: centre each row, so that a shift that "
+            "does not change softmax costs nothing, and halve it",
             _MSE,
         ),
         Misconception(
             "not halved",
             not_halved,
-            "exactly twice too large. The limit has the factor 1/(2C), so that its gradient has 1/C",
+            "exactly twice as large. The limit has the factor 1/(2C), so that its gradient has 1/C",
             _MSE,
         ),
         Misconception(
@@ -156,75 +156,75 @@ EXERCISE = Exercise(
         Misconception(
             "ReLU on the logits",
             relu_on_logits,
-            "you put the logits through a ReLU. Negative logits carry what a class is *not*; with them cut "
-            "off, classes "
-            "die and get no gradient any more",
+            "you apply a ReLU to the logits. Negative logits say what an image is *not*; without them, classes die "
+            "and get no gradient",
             _MSE,
         ),
         Misconception(
             "student and teacher swapped",
             mse_to_the_teacher,
-            "the value is right, because a square looks the same from both sides. But the gradient flows to the "
-            "teacher, and the student never moves",
+            "the value is correct, because a square is symmetric. But the gradient flows to the teacher, and the "
+            "student never changes",
             _MSE,
         ),
         Misconception(
             "teacher not detached",
             mse_to_both,
-            "the value is right, but the teacher gets a gradient too. Detach it, or it will move towards the student",
+            "the value is correct, but the teacher gets a gradient too. Detach it, or it will drift towards the "
+            "student",
             _MSE,
         ),
         Misconception(
             "summed over everything",
             summed_over_everything,
-            "you sum over rows and classes. Then the loss grows with the batch: take the mean over both",
+            "you sum over rows and classes. The loss then grows with the batch: take the mean over both",
         ),
         Misconception(
-            "C - 1 for C",
+            "C - 1 instead of C",
             divided_by_the_rows_summed,
-            "you divide by C - 1: the default of `var` and `std` in PyTorch is that of a sample. Here C divides "
+            "you divide by C - 1: by default `var` and `std` in PyTorch are those of a sample. Divide by C here "
             "(`correction=0`)",
         ),
         Misconception(
             "centred over dimension zero",
             centred_over_dimension_zero,
-            "you subtract means over dimension 0, the batch. What softmax cannot see is a shift of a row: the mean is "
-            "over the classes, `dim=-1`",
+            "you subtract means over dimension 0, the batch. Softmax ignores a shift of a row: take the mean over "
+            "the classes, `dim=-1`",
         ),
         Misconception(
             "centred over dimension one",
             centred_over_dimension_one,
-            "right for logits (N, C), but dimension 1 of sequences (N, L, C) is the position. The mean is over the "
-            "classes, `dim=-1`",
+            "correct for logits (N, C), but dimension 1 of sequences (N, L, C) is the position. Take the mean over "
+            "the classes, `dim=-1`",
         ),
         Misconception(
             "centred by one mean",
             centred_by_one_mean,
-            "you subtract one mean of the whole batch. Each row has a shift of its own: `dim=-1, keepdim=True`",
+            "you subtract one mean of the whole batch. Each row has its own shift: `dim=-1, keepdim=True`",
         ),
         Misconception(
             "probabilities compared",
             probabilities_compared,
-            "you compare probabilities. Here the *logits* are compared, centred row by row",
+            "you compare probabilities. Compare the *logits*, centred row by row",
         ),
         Misconception(
             "root of the mean square",
             root_of_the_mean,
-            "this is the square root of what was asked. Its gradient is not linear in the distance: leave the root out",
+            "this is the square root of the result. Its gradient is not linear in the distance: leave out the root",
         ),
         Misconception(
             "absolute distance",
             absolute_distance,
-            "you take absolute values where the limit has squares",
+            "you take absolute values instead of squares",
         ),
         Misconception(
             "only the student centred",
             only_the_student_centred,
-            "you centre the student's logits but not the teacher's. A shift of the teacher's row then costs something "
-            "although it changes no probability: centre both, or the difference",
+            "you centre the student's logits but not the teacher's. A shift of the teacher's row then changes the "
+            "loss although it changes no probability: centre both, or the difference",
         ),
     ),
-    shows="at very high temperature distillation compares logits, up to the shift that softmax cannot see.",
+    shows="at very high temperature distillation compares logits, up to a shift that softmax ignores.",
     derivation=(
         "For large T, p_k ≈ (1 + z̃_k/T)/C, so T (p_s - p_t) → (z̃_s - z̃_t)/C, which is the gradient of "
         "Σ (z̃_s - z̃_t)²/2C. Source: Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2.1."

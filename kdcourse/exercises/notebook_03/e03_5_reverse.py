@@ -131,7 +131,7 @@ EXERCISE = Exercise(
     cases=reverse_cases,
     drawn=lambda g: case(*drawn_pair(g), temperature=drawn_temperature(g)),
     hints=(
-        "Whose entropy is it now, and does it depend on the student?",
+        "Whose entropy is it in this direction, and does it depend on the student?",
         "The student weights the logarithms: Σ p_s (ln p_s - ln p_t). Nothing may be dropped.",
         "`(log_p_s.exp() * (log_p_s - log_p_t)).sum(dim=-1).mean() * temperature**2`, the teacher detached.",
     ),
@@ -140,20 +140,21 @@ EXERCISE = Exercise(
             "student's entropy dropped",
             entropy_dropped,
             "the entropy term is missing. It is constant in KL(p_t ‖ p_s), where it is the teacher's; here it is the "
-            "student's. Without it the student collapses onto the teacher's favourite class",
+            "student's. Without it the student collapses onto the teacher's most likely class",
             _REVERSE,
         ),
         Misconception(
             "entropy without gradient",
             entropy_without_gradient,
-            "the value is right, but the student's entropy carries no gradient, as if it were constant. The student "
-            "would collapse onto the teacher's favourite class while the loss looks fine",
+            "the value is correct, but the student's entropy has no gradient, as if it were constant. The student "
+            "would collapse onto the teacher's most likely class while the loss looks fine",
             _REVERSE,
         ),
         Misconception(
             "the forward direction",
             forward_for_reverse,
-            "this is KL(p_t ‖ p_s), in which the teacher weights the logarithms. In the reverse the student does",
+            "this is KL(p_t ‖ p_s), in which the teacher weights the logarithms. In the reverse direction the "
+            "student does",
             _REVERSE,
         ),
         Misconception(
@@ -165,12 +166,14 @@ EXERCISE = Exercise(
         Misconception(
             "the default reduction",
             reverse_default_reduction,
-            "exactly C times too small: sum over the classes, and average over the examples only",
+            "exactly C times too small: sum over the classes and average over the examples only",
             _REVERSE,
         ),
-        Misconception("T for T²", reverse_t_once, "you multiply by T, not T²: the gradient still shrinks like 1/T"),
         Misconception(
-            "T² twice", reverse_t_squared_twice, "T² stands there twice: the gradient grows with the temperature"
+            "T instead of T²", reverse_t_once, "you multiply by T, not T²: the gradient still shrinks like 1/T"
+        ),
+        Misconception(
+            "T² twice", reverse_t_squared_twice, "you multiply by T² twice: the gradient grows with the temperature"
         ),
         Misconception(
             "logits multiplied by the temperature",
@@ -180,36 +183,37 @@ EXERCISE = Exercise(
         Misconception(
             "summed over the examples",
             reverse_summed,
-            "you sum over the examples. Then the loss grows with the batch size. Take the mean",
+            "you sum over the examples. The loss then grows with the batch size. Take the mean",
         ),
         Misconception(
             "batchmean on sequences",
             reverse_batchmean,
-            "right for logits (N, C), L times too large for sequences (N, L, C): `batchmean` divides by the first "
-            "dimension only. Divide by every leading dimension",
+            "correct for logits (N, C), L times too large for sequences (N, L, C): `batchmean` divides by the first "
+            "dimension only. Divide by all leading dimensions",
         ),
         Misconception(
             "teacher not detached",
             reverse_teacher_not_detached,
-            "the value is right, but the teacher gets a gradient too, and would drift towards the student. Detach it",
+            "the value is correct, but the teacher gets a gradient too and would drift towards the student. Detach it",
         ),
         Misconception(
             "the student detached",
             reverse_towards_the_student,
-            "the value is right, but the gradient flows to the teacher, and the student never moves",
+            "the value is correct, but the gradient flows to the teacher, and the student never changes",
         ),
         Misconception(
             "softmax over the batch",
             reverse_over_the_batch,
-            "softmax over dimension 0 makes images compete with one another. Classes are the last dimension",
+            "softmax over dimension 0 makes images compete with each other. Classes are the last dimension",
         ),
         Misconception(
             "classes on dimension one",
             reverse_over_dimension_one,
-            "right for logits (N, C), but dimension 1 of sequences (N, L, C) is the position, not the class: `dim=-1`",
+            "correct for logits (N, C), but dimension 1 of sequences (N, L, C) is the position, not the class: "
+            "`dim=-1`",
         ),
     ),
-    shows="in the reverse direction the entropy is the student's own, and it is what keeps the student spread out.",
+    shows="in the reverse direction the entropy is the student's, and it keeps the student spread out.",
     derivation="KL(p_s ‖ p_t) = H(p_s, p_t) - H(p_s). Both parts contain the student, so neither may be dropped.",
     gradients=(0, 1),
     forbidden=(_REVERSE,),

@@ -96,8 +96,8 @@ EXERCISE = Exercise(
     id="03.6",
     title="a logarithm that never sees zero",
     question=(
-        "Write `my_log_softmax(logits)` over the last dimension, for logits (…, C) as large as you like, "
-        "from `exp`, `log`, `sum` and `max` alone. Value *and* gradient must stay finite."
+        "Write `my_log_softmax(logits)` over the last dimension, for logits (…, C) of any size, from `exp`, `log`, "
+        "`sum` and `max` alone. Value *and* gradient must stay finite."
     ),
     skeleton='def my_log_softmax(logits):\n    """ln softmax(logits), classes last, without overflow."""\n    ...',
     reference=log_softmax,
@@ -105,45 +105,46 @@ EXERCISE = Exercise(
     cases=log_softmax_cases,
     drawn=lambda g: case(drawn_pair(g)[0]),
     hints=(
-        "Softmax does not notice a shift of a row. Which shift makes every exponent harmless?",
+        "A shift of a row does not change softmax. Which shift makes every exponent harmless?",
         "Subtract the row's largest logit. Then the sum of exponentials lies between 1 and C.",
-        "`shifted = logits - logits.amax(dim=-1, keepdim=True)`, less the log of the sum of `shifted.exp()`.",
+        "`shifted = logits - logits.amax(dim=-1, keepdim=True)`, minus the log of the sum of `shifted.exp()`.",
     ),
     misconceptions=(
         Misconception(
             "logarithm of softmax",
             log_of_softmax,
-            "right for small logits. For a confident network softmax rounds to 0, the logarithm is minus infinity, "
-            "and the gradient is no number: one such image ends the training. Never form the probability",
+            "correct for small logits. For a confident network softmax rounds to 0, the logarithm is minus infinity, "
+            "and the gradient is NaN: one such image ruins the training. Never form the probability",
         ),
         Misconception(
-            "exponential of the bare logits",
+            "exponential of the raw logits",
             bare_exponential,
-            "right for small logits, but exp(2000) is infinite, and for -1500 every exponential is 0. Subtract the "
+            "correct for small logits, but exp(2000) is infinite, and for -1500 every exponential is 0. Subtract the "
             "row's largest logit first",
         ),
         Misconception(
-            "a small number added",
+            "a small constant added",
             epsilon_added,
-            "a small number inside the logarithm hides the infinity and bends everything else: no class can be less "
-            "likely than that number, and there the gradient vanishes just where it is needed most",
+            "a small constant inside the logarithm hides the infinity and distorts everything else: no class can be "
+            "less likely than that constant, and the gradient vanishes where it is needed most",
         ),
         Misconception(
             "the largest of the whole batch",
             largest_of_the_batch,
-            "you subtract the largest logit of the whole batch. A row far below it underflows: each row needs its own "
-            "(`dim=-1, keepdim=True`)",
+            "you subtract the largest logit of the whole batch. A row far below it underflows: subtract each row's "
+            "own (`dim=-1, keepdim=True`)",
         ),
         Misconception(
-            "the largest not given back",
+            "the largest not added back",
             largest_not_given_back,
-            "you subtract the largest logit inside the exponential and do not give it back outside: "
-            "ln Σ exp(z) = m + ln Σ exp(z - m)",
+            "you subtract the largest logit inside the exponential and do not add it back outside: ln Σ exp(z) = m + "
+            "ln Σ exp(z - m)",
         ),
         Misconception(
             "probabilities returned",
             probabilities_returned,
-            "these are the probabilities. Their logarithm is asked for, and you had it: leave the last `exp` out",
+            "these are the probabilities. The question asks for their logarithm, and you had it: leave out the last "
+            "`exp`",
         ),
         Misconception(
             "over the batch",
@@ -153,23 +154,24 @@ EXERCISE = Exercise(
         Misconception(
             "over dimension one",
             log_softmax_over_dimension_one,
-            "right for logits (N, C), but dimension 1 of (N, L, C) is not the class: the last dimension is, `dim=-1`",
+            "correct for logits (N, C), but dimension 1 of (N, L, C) is not the class: use the last dimension, "
+            "`dim=-1`",
         ),
         Misconception(
             "one sum for the batch",
             one_sum_for_the_batch,
-            "you take one sum over the whole batch. Each row has its own: `sum(dim=-1, keepdim=True)`",
+            "you take one sum over the whole batch. Each row needs its own: `sum(dim=-1, keepdim=True)`",
         ),
         Misconception(
-            "the smallest taken off",
+            "the smallest subtracted",
             smallest_taken_off,
-            "right for small logits, but you take off the row's *smallest* logit: the exponents grow instead of "
-            "shrinking. Take off the largest",
+            "correct for small logits, but you subtract the row's *smallest* logit: the exponents grow instead of "
+            "shrinking. Subtract the largest",
         ),
         Misconception(
             "only shifted",
             only_shifted,
-            "you take off the largest logit and stop. The logarithm of the sum of exponentials is still missing",
+            "you subtract the largest logit and stop. The logarithm of the sum of exponentials is missing",
         ),
         Misconception(
             "mean of the exponentials",
@@ -179,7 +181,7 @@ EXERCISE = Exercise(
         Misconception(
             "logits clamped",
             logits_clamped,
-            "right for small logits. You clamp large ones, which changes the result and cuts their gradient",
+            "correct for small logits. You clamp large ones, which changes the result and removes their gradient",
         ),
         Misconception(
             "sign reversed",
@@ -187,7 +189,7 @@ EXERCISE = Exercise(
             "the sign is reversed: the logarithm of a probability is never above 0",
         ),
     ),
-    shows="with the largest logit taken off, nothing overflows and the logarithm never sees a zero.",
+    shows="with the largest logit subtracted, nothing overflows and the logarithm never sees a zero.",
     derivation="ln p_k = z_k - ln Σ exp(z_j) = (z_k - m) - ln Σ exp(z_j - m). One term of the sum is exp(0) = 1.",
     gradients=(0,),
     forbidden=(

@@ -91,40 +91,41 @@ MORE = (
     Misconception(
         "classes on dimension one",
         classes_on_dimension_one,
-        "right for logits (N, C), but dimension 1 of sequences (N, L, C) is the position, not the class: `dim=-1`",
+        "correct for logits (N, C), but dimension 1 of sequences (N, L, C) is the position, not the class: `dim=-1`",
     ),
     Misconception(
         "softmax over dimension one",
         softmax_over_dimension_one,
-        "right for logits (N, C). In sequences (N, L, C) your softmax, on dimension 1, makes positions compete, and "
-        "you then sum over the classes: take the last dimension for both",
+        "correct for logits (N, C). For sequences (N, L, C) your softmax over dimension 1 makes positions compete, "
+        "and you then sum over the classes: use the last dimension for both",
     ),
     Misconception(
         "classes on dimension zero",
         classes_on_dimension_zero,
-        "you take softmax and sum over dimension 0, the batch, as if images were classes. Classes are the last one",
+        "you take softmax and sum over dimension 0, the batch, as if images were classes. Classes are the last "
+        "dimension",
     ),
     Misconception(
         "summed over dimension one",
         summed_over_dimension_one,
-        "right for logits (N, C). In sequences (N, L, C) you sum over dimension 1, the positions, and average over "
-        "the classes: sum over the last dimension",
+        "correct for logits (N, C). For sequences (N, L, C) you sum over dimension 1, the positions, and average "
+        "over the classes: sum over the last dimension",
     ),
     Misconception(
         "divided by T²",
         divided_by_t_squared,
-        "you divide by T² where it is to be multiplied. The gradient shrinks like 1/T² by itself; yours like 1/T⁴",
+        "you divide by T² instead of multiplying. The gradient of KL shrinks like 1/T²; yours shrinks like 1/T⁴",
     ),
     Misconception(
         "T² twice",
         t_squared_twice,
-        "T² stands there twice: your loss is T⁴ · KL, and its gradient grows with the temperature",
+        "you multiply by T² twice: your loss is T⁴ · KL, and its gradient grows with the temperature",
     ),
     Misconception(
         "the teacher's arg-max",
         argmax_of_the_teacher,
-        "you use only the teacher's most likely class, a hard label. What it says of all other classes is what "
-        "distillation is about: use its probabilities",
+        "you use only the teacher's most likely class, a hard label. Distillation is about the other classes as "
+        "well: use its probabilities",
     ),
     Misconception(
         "divergence of the mean",
@@ -135,34 +136,36 @@ MORE = (
     Misconception(
         "teacher not softened",
         teacher_not_softened,
-        "only the student is softened. The teacher's logits are divided by T as well, or equal logits cost something",
+        "only the student is softened. Divide the teacher's logits by T as well; otherwise equal logits do not give "
+        "zero",
     ),
     Misconception(
         "log_target forgotten",
         log_target_forgotten,
-        "you give `F.kl_div` the teacher as log-probabilities and do not tell it: the logarithm of a negative number "
-        "is no number. Pass `log_target=True`, or probabilities",
+        "you pass the teacher to `F.kl_div` as log-probabilities without saying so: the logarithm of a negative "
+        "number is NaN. Pass `log_target=True`, or probabilities",
     ),
     Misconception(
         "mean square of probabilities",
         distance_of_probabilities,
         "this is the mean squared distance of the probabilities, not a divergence. Its gradient vanishes where the "
-        "student is sure and wrong: Σ p_t (ln p_t - ln p_s)",
+        "student is confident and wrong. Use Σ p_t (ln p_t - ln p_s)",
     ),
     Misconception(
         "weights forgotten",
         without_the_weights,
-        "you sum the differences of logarithms, each class with the weight 1. They are weighted by p_t",
+        "you sum the differences of logarithms with weight 1 for each class. Weight them by p_t",
     ),
     Misconception(
         "both directions",
         both_directions,
-        "you average KL(p_t ‖ p_s) and KL(p_s ‖ p_t). Only the first is asked for: the teacher weights the logarithms",
+        "you average KL(p_t ‖ p_s) and KL(p_s ‖ p_t). The question asks for the first only: the teacher weights the "
+        "logarithms",
     ),
     Misconception(
-        "a small number in the logarithm",
+        "a small constant in the logarithm",
         logarithm_clamped,
-        "right for ordinary logits. A small number inside the logarithm hides the infinity of a probability that "
-        "rounds to 0: the loss is bounded there, and the gradient vanishes. Use `F.log_softmax`",
+        "correct for ordinary logits. If a probability rounds to 0, a small constant inside the logarithm hides the "
+        "infinity: the loss is bounded and the gradient vanishes. Use `F.log_softmax`",
     ),
 )
