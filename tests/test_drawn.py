@@ -28,8 +28,9 @@ def _close_figures():
     plt.close("all")
 
 
-def arms(distilled=OTHER, labels=SEEDS, places=(0.5, 0.8, 0.9), title="Pruned", scale="linear"):
+def arms(distilled=OTHER, labels=SEEDS, places=(0.5, 0.8, 0.9), title="Pruned", scale="linear", over="All"):
     figure, axis = plots.axes_grid()
+    figure.suptitle(over)
     named = {"distilled": distilled, "labels": labels}
     plots.arms_over(axis, list(places), named, title=title, xlabel="sparsity", ylabel="accuracy")
     axis.set_xscale(scale)
@@ -43,6 +44,7 @@ ALTERED = {
     "places": arms(places=(0.5, 0.8, 0.95)),
     "title": arms(title="Quantized"),
     "scale": arms(scale="log"),
+    "title of the whole": arms(over="Some"),
 }
 
 

@@ -100,6 +100,14 @@ def test_curves_draws_every_run_by_epoch_from_one_with_its_own_colour_and_dash(a
     assert axis.get_legend() is not None
 
 
+def test_pairs_leads_each_seed_from_the_first_arm_to_the_second(axis):
+    assert plots.pairs(axis, {"alone": [0.8, 0.7], "distilled": [0.9, 0.95]}, title="A title", ylabel="y") is axis
+    named = dict(zip(axis.get_xticks().tolist(), [label.get_text() for label in axis.get_xticklabels()], strict=True))
+    assert named == {0: "alone", 1: "distilled"}
+    lines = [dict(zip(line.get_xdata(), line.get_ydata(), strict=True)) for line in axis.lines]
+    assert lines == [{0: 0.8, 1: 0.9}, {0: 0.7, 1: 0.95}]
+
+
 def test_curves_refuses_more_runs_than_it_can_tell_apart_instead_of_leaving_some_out(axis):
     with pytest.raises(ValueError, match="at most 6 runs"):
         plots.curves(axis, {str(k): [1.0] for k in range(7)}, title="A title", ylabel="loss (nats)")

@@ -32,7 +32,7 @@ def drawn(figure: Figure, *, live: bool = False) -> str:
     >>> drawn(figure)
     'Training / epoch / loss (nats); line alone #0072b2: 1 0.9 2 0.6; legend alone'
     """
-    text = " | ".join("; ".join(_parts(axis, live)) for axis in figure.axes)
+    text = " | ".join([*(it.get_text() for it in figure.texts), *("; ".join(_parts(it, live)) for it in figure.axes)])
     return re.sub(r"\d+\.\d+", "#", text) if live else text
 
 
