@@ -1,4 +1,4 @@
-"""Name the digits in a file of images, without PyTorch: python classify.py MODEL.onnx IMAGES.npy"""
+"""Classify the digits in a file of images, without PyTorch: python classify.py MODEL.onnx IMAGES.npy"""
 
 import os
 import sys
