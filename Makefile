@@ -13,7 +13,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-w
 # these have targets of their own, which install what they need
 WITHOUT_EXTRAS := --ignore=tests/classroom --ignore=tests/browser
 
-.PHONY: lab test quick slow versions check bind notebooks results requirements bench release grade classroom browser site clean
+.PHONY: lab test quick slow versions check bind notebooks results requirements bench release grade classroom browser front site clean
 
 $(READY): requirements.txt pyproject.toml .ci/setup
 	@sh .ci/setup "$(PYTHON)" "$(VENV)"
@@ -79,6 +79,10 @@ $(VENV)/.browser: $(READY)
 # one process, so that each notebook runs once
 browser: $(VENV)/.browser
 	KDCOURSE_BROWSER=1 $(PYTEST) tests/browser
+
+# README's figures, and its table in notebook 00
+front: $(READY)
+	$(ONE_THREAD) $(BIN)/python .ci/front.py
 
 $(VENV)/.site: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt --editable '.[site]'

@@ -40,6 +40,7 @@ def sources(notebook):
 # ---- one notebook, three versions
 
 TEXT, CODE, LAST = "t: Old text.", "c: x = 1", "l: The end."
+BODY = "z = torch.logsumexp(a, dim=-1)\n    return z - a.gather(1, labels[:, None])"
 CASES = {
     "nothing": ([TEXT, CODE], [TEXT, CODE], [TEXT, CODE], ["Old text.", "x = 1"], []),
     "new text": ([TEXT, CODE], [TEXT, CODE], ["t: Something else.", CODE], ["Something else.", "x = 1"], []),
@@ -67,6 +68,12 @@ CASES = {
     "turned into text": ([TEXT, CODE], [TEXT, new_markdown_cell("x = 1", id="c")], ["t: Better text.", CODE],
                          ["Better text.", "x = 1"], []),
     "gone untouched": ([TEXT, CODE], [TEXT, CODE], [TEXT], ["Old text."], []),
+    "alike, but elsewhere": ([TEXT, CODE, LAST], ["1: Old text.", "2: The end.", "3: x = 15"],
+                             [TEXT, "c: x = 9", LAST], ["Old text.", "The end.", "x = 15"], ["which you deleted"]),
+    "the same first line, ids dropped": (
+        [TEXT, "c: def f(a=1):\n    ..."], ["1: Old text.", f"2: def f(a=1):\n    {BODY}"],
+        [TEXT, "c: def f(a=2):\n    ..."], ["Old text.", f"def f(a=1):\n    {BODY}"],
+        ["changed by you and by the new version"]),
     "alike, but another cell": ([CODE, LAST], ["c: x = 'mine'", "o: o = 1", LAST], ["c: x = 9", LAST],
                                 ["x = 'mine'", "o = 1", "The end."], ["changed by you and by the new version"]),
     "ids given to other cells": ([TEXT, "u: b = 1"], [TEXT, "u: b = 1 + 1"],
@@ -77,7 +84,8 @@ CASES = {
         ["0: Old text.", "1: inserted = 1", "l: b = 10", "3: The end."],
         ["Old text.", "inserted = 1", "b = 7", "The end."], ["changed by you and by the new version"]),
     "ids dropped": ([TEXT, CODE, LAST], ["1: Old text.", "2: x = 11", "3: own = 1", "4: The end."],
-                    ["t: Old texts.", CODE, LAST], ["Old texts.", "x = 11", "own = 1", "The end."], []),
+                    ["t: Old texts.", "c: x = 12", LAST], ["Old texts.", "x = 11", "own = 1", "The end."],
+                    ["changed by you and by the new version"]),
     "the same text twice": (["a: f = 1", TEXT, "b: f = 1"], ["a: f = 1", TEXT, "b: f = 1"],
                             ["a: f = 2", TEXT, "b: f = 3"], ["f = 2", "Old text.", "f = 3"], []),
     "the same text twice, ids dropped": (["a: f = 1", TEXT, "b: f = 1"], ["1: f = 1", "2: Mine", "3: f = 1"],
@@ -146,6 +154,17 @@ def test_an_answer_is_kept_even_if_the_original_was_answered_when_it_was_copied(
     merged = copies.merge(answered, answered, restored)
     assert sources(merged.notebook) == ["Other text.", "def f(a):\n    return a"]
     assert merged.said == []
+
+
+def test_a_skeleton_without_that_line_is_replaced_by_the_new_one():
+    skeleton = book(TEXT, graded("def f(a):\n    pass", "answer-1", id="q"))
+    merged = copies.merge(skeleton, skeleton, book(TEXT, graded("def f(a, b):\n    pass", "answer-1", id="q")))
+    assert sources(merged.notebook) == ["Old text.", "def f(a, b):\n    pass"]
+
+
+def test_of_two_cells_with_one_id_the_new_versions_keeps_it():
+    merged = copies.merge(book(TEXT), book(TEXT, "n: n = 1"), book(TEXT, "n: New"))
+    assert [cell.source for cell in merged.notebook.cells if cell.id == "n"] == ["New"]
 
 
 def test_every_skeleton_has_the_line_that_tells_it_from_an_answer():

@@ -1,4 +1,4 @@
-"""What is written beside the code: README's programs run, CONTRIBUTING names what there is, users find what changed."""
+"""What is written beside the code: its programs run, CONTRIBUTING names what there is, users find what changed."""
 
 import re
 import subprocess
@@ -11,10 +11,9 @@ import torch
 import kdcourse
 
 ROOT = Path(__file__).resolve().parent.parent
-README, CONTRIBUTING, CHANGELOG = (
-    (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
-)
-PROGRAMS = re.findall(r"^```python\n(.*?)^```", README + CONTRIBUTING, re.MULTILINE | re.DOTALL)
+TEXTS = {path.stem: path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("*.md"))}
+CONTRIBUTING, CHANGELOG = TEXTS["CONTRIBUTING"], TEXTS["CHANGELOG"]
+PROGRAMS = re.findall(r"^```python\n(.*?)^```", "".join(TEXTS.values()), re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.strip().splitlines()[-1])
@@ -22,7 +21,7 @@ def test_programs_run_as_they_are_printed(program, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        exec(compile(program, "README.md", "exec"), {})
+        exec(compile(program, "as printed", "exec"), {})
 
 
 def test_the_loop_of_ones_own_is_short_and_trains_the_student_alone():
@@ -51,7 +50,7 @@ def test_contributing_names_every_make_target_and_every_room():
     assert not [room for room in rooms - {"__init__", "__main__", "_base"} if f"`{room}`" not in house]
 
 
-@pytest.mark.parametrize("text", [README, CONTRIBUTING, CHANGELOG], ids=["README", "CONTRIBUTING", "CHANGELOG"])
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_links_to_files_resolve(text):
     links = re.findall(r"\]\((?!https?:)([^)#]+)", text)
     assert not [link for link in links if not (ROOT / link).exists()]

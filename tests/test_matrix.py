@@ -91,7 +91,7 @@ def outcomes():
     return OUTCOMES
 
 
-def test_readme_holds_the_table():
+def test_the_page_on_helpers_holds_the_table():
     """A helper that begins to refuse shows here; ``python tests/test_matrix.py`` writes the table anew."""
     assert table.shown() == table.render(outcomes())
 

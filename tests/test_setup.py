@@ -64,6 +64,36 @@ def test_missing_network_is_one_sentence(tmp_path):
     assert "the package index cannot be reached" in only_sentence(setup(tmp_path, **unreachable))
 
 
+PLAYED = """#!/bin/sh
+case "$*" in
+    --version) echo Python 3.12.1;;
+    "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python";;
+    *install*requirements.txt*) seq 300 && {end};;
+esac
+"""
+
+
+@needs_shell
+@pytest.mark.parametrize("end", ["true", "! echo ' ERROR: no wheel fits'"], ids=["installed", "failed"])
+def test_the_terminal_says_what_is_done_in_a_line_each_and_pip_writes_to_a_file(tmp_path, end):
+    (tmp_path / "requirements.txt").write_text("one==1\ntwo==2\n", encoding="utf-8")
+    played = tmp_path / "python3"
+    played.write_text(PLAYED.format(end=end), encoding="utf-8")
+    played.chmod(0o755)
+    result = setup(tmp_path, played, KDCOURSE_FREE_GB="9")
+    lines = result.stdout.splitlines()
+    assert all(line.startswith("kdcourse: ") for line in lines)
+    assert "installing 2 packages" in lines[1]
+    log = tmp_path / "venv" / "setup.log"
+    if end == "true":
+        assert (result.returncode, len(lines), result.stderr) == (0, 3, "")
+        assert (tmp_path / "venv" / "installed").is_file()
+    else:
+        assert f"its last word is:  ERROR: no wheel fits (all of it: {log})" in only_sentence(result)
+        assert len(log.read_text(encoding="utf-8").splitlines()) == 301
+        assert not (tmp_path / "venv" / "installed").exists()
+
+
 def not_under_make():
     """This environment without what a make that runs the tests passes on, VENV=… for one."""
     return {

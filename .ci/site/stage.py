@@ -20,7 +20,8 @@ from kdcourse._base.notebooks import read
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-PAGES = ("TEACHING.md", "data/README.md")
+PAGES = ("INSTALL.md", "TEACHING.md", "HELPERS.md", "data/README.md")
+FIGURES = "data/figures"
 GLOSSARY = ROOT / "data" / "glossary.json"
 MATHJAX = ("mathjax/LICENSE", "mathjax/startup.js", "mathjax/core.js", "mathjax/input/tex.js",
            "mathjax/input/tex/extensions", "mathjax/output/chtml.js", "mathjax/a11y/assistive-mml.js",
@@ -75,17 +76,16 @@ def question(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def start_page(readme: str, names: list[str]) -> str:
-    """The README's first words and its section "The course", with the tree of all pages."""
-    lead = readme[: readme.index("```")].strip()
-    course = re.search(r"^## The course\n.*?(?=^## )", readme, re.MULTILINE | re.DOTALL)
-    assert course, "the README has a section named The course"
+    """The README but for what it says to developers, with the tree of all pages."""
+    lead, beyond, _ = readme.partition("## Beyond the notebooks")
+    assert beyond, "the README has a section named Beyond the notebooks"
     notebooks = [name for name in names if name.endswith(".ipynb")]
     beside = [name for name in ("glossary.md", "bibliography.md", *PAGES, "api/index.rst") if name in names]
     trees = [
         f"```{{toctree}}\n:hidden:\n:caption: {caption}\n\n" + "\n".join(f"/{name}" for name in group) + "\n```"
         for caption, group in (("The course", notebooks), ("Beside it", beside))
     ]
-    return "\n\n".join([lead, course[0].strip(), *trees]) + "\n"
+    return "\n\n".join([lead.strip(), *trees]) + "\n"
 
 
 def glossary_page(entries: list[dict[str, str]], titles: dict[Path, str]) -> str:
@@ -107,6 +107,7 @@ def stage(build: Path) -> None:
         path = build / "site-source" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
+    shutil.copytree(ROOT / FIGURES, build / "site-source" / FIGURES)
     packages, served = build / "site-npm" / "node_modules", build / "site-static" / "mathjax"
     shutil.rmtree(served, ignore_errors=True)
     for part in MATHJAX:

@@ -1,4 +1,4 @@
-"""The matrix as a table for README: a kind of network a row, helpers of one sort a column."""
+"""The matrix as a table for HELPERS.md: a kind of network a row, helpers of one sort a column."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from .helpers import HELPERS
 from .kinds import KINDS
 
-README = Path(__file__).parents[2] / "README.md"
+HELPERS_PAGE = Path(__file__).parents[2] / "HELPERS.md"
 START, END = "<!-- matrix -->", "<!-- /matrix -->"
 SIGNS = {"right": "✓", "warned": "◐", "refused": "–"}
 LEGEND = """\
@@ -53,11 +53,11 @@ def render(outcomes: Mapping[tuple[str, str], str]) -> str:
 
 
 def shown() -> str:
-    """The table that README holds."""
-    return README.read_text(encoding="utf-8").partition(START)[2].partition(END)[0].strip()
+    """The table that HELPERS.md holds."""
+    return HELPERS_PAGE.read_text(encoding="utf-8").partition(START)[2].partition(END)[0].strip()
 
 
 def write(table: str) -> None:
-    """Put the table between the marks in README."""
-    before, _, rest = README.read_text(encoding="utf-8").partition(START)
-    README.write_text(f"{before}{START}\n{table}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    """Put the table between the marks in HELPERS.md."""
+    before, _, rest = HELPERS_PAGE.read_text(encoding="utf-8").partition(START)
+    HELPERS_PAGE.write_text(f"{before}{START}\n{table}\n{END}{rest.partition(END)[2]}", encoding="utf-8")

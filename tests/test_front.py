@@ -1,0 +1,251 @@
+"""The first screen: every figure, number and promise of it is what is stored; one table of notebooks for all."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from statistics import fmean
+
+import jsonschema
+import matplotlib
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / ".ci"))
+import front  # noqa: E402 (a script, no package)
+
+from kdcourse.data import load_results  # noqa: E402
+from kdcourse.exercises import exercises  # noqa: E402
+from kdcourse.metrics import paired_interval  # noqa: E402
+from kdcourse.plots.drawn import drawn  # noqa: E402
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+NOTEBOOKS = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in ROOT.glob("notebooks/[0-9]*.ipynb")}
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+def opening(name):
+    return "".join(NOTEBOOKS[name]["cells"][0]["source"])
+
+
+def minutes(name):
+    """How long a notebook says that it takes."""
+    sittings = 2 if "two sittings" in opening(name) else 1
+    return sittings * int(re.search(r"about (\d+) minutes", opening(name))[1])
+
+
+# ---- figures
+
+
+@pytest.fixture(scope="module")
+def figures():
+    return front.fronts()
+
+
+@pytest.mark.parametrize("name", ["teacher", "budget", "shipped"])
+def test_a_figure_is_what_the_stored_results_give(figures, name):
+    stored = (ROOT / "data" / "figures" / f"{name}.svg").read_text(encoding="utf-8")
+    described = re.search(r"<dc:description>(.*?)</dc:description>", stored, re.DOTALL)[1]
+    assert described == drawn(figures[name].figure), "make front"
+    if f"Matplotlib v{matplotlib.__version__}," in stored:  # another version may draw the same otherwise
+        again = front.svg(figures[name])
+        assert NUMBER.sub("", stored) == NUMBER.sub("", again), "make front"
+        pairs = zip(map(float, NUMBER.findall(stored)), map(float, NUMBER.findall(again)), strict=True)
+        assert all(one == pytest.approx(other, abs=0.01) for one, other in pairs), "make front"
+
+
+def test_readme_shows_them_with_their_words(figures):
+    assert front.strip(figures) == README.partition(front.START)[2].partition(front.END)[0].strip(), "make front"
+    assert len(figures) == 3
+    assert all(f"{figure.notebook}.ipynb" in NOTEBOOKS for figure in figures.values())
+
+
+def test_a_figure_of_other_results_is_noticed(monkeypatch, figures):
+    results = front.load_results
+
+    def altered(name):
+        found = results(name)
+        for record in found["records"]:
+            if record.get("arm") == "distilled, 5 epochs":
+                record["test"] += 0.001
+        return found
+
+    monkeypatch.setattr(front, "load_results", altered)
+    assert drawn(front.when_it_helps().figure) != drawn(figures["budget"].figure)
+
+
+# ---- findings
+
+
+def mean(job, key="test", **wanted):
+    """Mean of a stored figure over the five seeds of one arm, in percent."""
+    found = [record[key] for record in load_results(job)["records"] if wanted.items() <= record.items()]
+    assert len(found) == 5
+    return 100 * fmean(found)
+
+
+def teacher(name):
+    (record,) = (record for record in load_results("distillation")["records"] if record.get("teacher") == name)
+    return 100 * record["test"]
+
+
+def gain(arm, over="alone"):
+    return mean("distillation", arm=arm) - mean("distillation", arm=over)
+
+
+def times(slow, fast):
+    (record,) = (record for record in load_results("pipeline")["records"] if record.get("timed") == "256")
+    return record["milliseconds"][slow][0] / record["milliseconds"][fast][0]
+
+
+def chain(stage, key="test"):
+    return mean("pipeline", key, arm="chain", stage=stage)
+
+
+WIDE, SMALL = "int8 64-128-256", "int8 16-32-48"
+SCORES = "l1", "l2", "batch_norm", "taylor"
+FOUND = {
+    "A better teacher": (
+        "04", [teacher("wide"), teacher("shipped"), -gain("distilled, wide teacher, 128 units", "distilled")]),
+    "Label smoothing": ("04", [gain("label smoothing, chosen"), gain("distilled, chosen")]),
+    "No score for choosing channels": (
+        "06", [15, mean("structured", arm="random, labels"),
+               max(mean("structured", arm=f"{score}, labels") for score in SCORES)]),
+    "int8": ("08", [times("wide teacher, in onnxruntime", WIDE), times("recovered, in onnxruntime", SMALL)]),
+    "1.65 MB become 34 KB": (
+        "09", [chain("wide teacher", "bytes") / 1e8, chain("int8, trained through", "bytes") / 1e5,
+               times("wide teacher, in onnxruntime", SMALL), times("wide teacher", SMALL),
+               chain("wide teacher") - chain("int8, trained through")]),
+}  # fmt: skip
+LINES = re.findall(
+    r"^- \*\*.*(?:\n  .*)*", README.partition("**What you will find out.**")[2].partition("\n\n\n")[0], re.M
+)
+
+
+def finding(start):
+    (line,) = (line for line in LINES if line.startswith(f"- **{start}"))
+    return " ".join(line.split())
+
+
+@pytest.mark.parametrize("start", FOUND)
+def test_every_number_of_a_finding_is_measured(start):
+    notebook, measured = FOUND[start]
+    text = re.sub(r"\(\[\d\d\].*$", "", finding(start)).replace("int8", "")
+    said = NUMBER.findall(text)
+    assert len(said) == len(measured), said
+    for number, value in zip(said, measured, strict=True):
+        places = len(number.partition(".")[2])
+        assert float(number) == pytest.approx(value, abs=0.5 * 10**-places * 1.0001), (number, value)
+    assert re.search(rf"\(\[{notebook}\]\(notebooks/{notebook}_\w+\.ipynb\)", finding(start))
+
+
+def test_the_findings_say_no_more_than_was_found():
+    def difference(job, one, other):
+        first, second = ([record["test"] for record in load_results(job)["records"] if record.get("arm") == arm]
+                         for arm in (one, other))  # fmt: skip
+        return paired_interval(first, second)
+
+    assert difference("distillation", "distilled, wide teacher, 128 units", "distilled").high < 0, "have worse students"
+    hotter = difference("distillation", "distilled, chosen, wide teacher", "distilled, chosen")
+    assert hotter.low < 0 < hotter.high, "until the temperature is raised"
+    recipe = load_results("distillation")["recipe"]
+    assert recipe["chosen on validation"]["temperature"] > recipe["distillation"]["temperature"]
+    assert difference("distillation", "label smoothing, chosen", "alone").low > 0
+    for score in SCORES:
+        assert difference("structured", f"{score}, labels", "random, labels").low < 0, "no score beats chance"
+    lost = chain("wide teacher") - chain("int8, trained through")
+    assert lost > 0, "for 0.2 points of accuracy"
+
+
+def test_there_are_five_findings_and_nothing_else_in_the_list():
+    assert len([line for line in LINES if "notebooks/" in line]) == len(FOUND) == 5
+
+
+# ---- promises, and the table
+
+
+def test_counts_and_times_are_true():
+    named = re.search(r"(\w+) Jupyter notebooks", README)[1]
+    assert ["Ten", "Eleven", "Twelve"].index(named) + 10 == len(NOTEBOOKS)
+    assert int(re.search(r"(\d+) exercises", README)[1]) == len(exercises)
+    told = [minutes(name) for name in NOTEBOOKS]
+    assert float(re.search(r"about (\d+) hours", README)[1]) == round(sum(told) / 60)
+    assert re.search(r"(\d+) to (\d+) minutes per notebook", README).groups() == (str(min(told)), str(max(told)))
+    clinic = [name for name in exercises if name.startswith("10.")]
+    assert ["thirteen", "fourteen", "fifteen"].index(re.search(r"(\w+) distillation bugs", README)[1]) + 13 == len(
+        clinic
+    )
+
+
+def test_the_table_has_a_row_for_each_notebook_with_its_title_and_time():
+    rows = re.findall(r"^\| \[(.+?)\]\(notebooks/(.+?)\) \| .+ \| (\d+) \|$", front.table(README), re.MULTILINE)
+    assert [name for _, name, _ in rows] == sorted(NOTEBOOKS)
+    for title, name, long in rows:
+        assert opening(name).startswith(f"# {title}\n")
+        assert int(long) == minutes(name), name
+
+
+def test_notebook_00_has_the_same_table():
+    texts = ["".join(cell["source"]) for cell in NOTEBOOKS["00_start_here.ipynb"]["cells"]]
+    (cell,) = (text for text in texts if text.startswith("## The course\n"))
+    assert front.in_notebook(README) in cell, "make front"
+
+
+# ---- where one only clicks
+
+DEV_CONTAINER = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8"))
+COMMAND = {"type": ["string", "array", "object"]}
+SIZED = {"type": "string", "pattern": r"^\d+([tgmk]b)?$"}
+# the parts that the course uses of devContainer.base.schema.json of the Dev Container Specification; others are refused
+PUBLISHED = {
+    "type": "object", "required": ["image"], "additionalProperties": False,
+    "properties": {
+        "name": {"type": "string"}, "image": {"type": "string"},
+        "hostRequirements": {
+            "type": "object", "additionalProperties": False,
+            "properties": {"cpus": {"type": "integer", "minimum": 1}, "memory": SIZED, "storage": SIZED}},
+        "forwardPorts": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 65535}},
+        "postCreateCommand": COMMAND, "postStartCommand": COMMAND,
+        "waitFor": {"enum": ["initializeCommand", "onCreateCommand", "updateContentCommand", "postCreateCommand",
+                             "postStartCommand"]},
+        "customizations": {"type": "object"},
+    },
+}  # fmt: skip
+# what repo2docker reads in .binder, of what the course uses
+BINDER = {"requirements.txt", "runtime.txt", "postBuild"}
+
+
+def pinned(name):
+    return re.search(rf"^{name}==(\S+)", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)[1]
+
+
+def test_the_dev_container_keeps_to_the_published_schema_and_to_the_pins():
+    jsonschema.validate(DEV_CONTAINER, PUBLISHED)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**DEV_CONTAINER, "postCreate": ""}, PUBLISHED)
+    command = DEV_CONTAINER["postCreateCommand"]
+    for name in ("torch", "torchvision"):
+        assert f" {name}=={pinned(name)} " in command
+    assert "make .venv/.ready" in command, "which installs requirements.txt"
+    assert DEV_CONTAINER["customizations"]["vscode"]["settings"]["python.defaultInterpreterPath"].endswith(
+        ".venv/bin/python"
+    )
+
+
+def test_binder_installs_the_pins_and_nothing_else():
+    folder = ROOT / ".binder"
+    assert {path.name for path in folder.iterdir()} == BINDER
+    lines = (folder / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert lines == ["--extra-index-url https://download.pytorch.org/whl/cpu", "-r ../requirements.txt"]
+    python = re.fullmatch(r"python-(3\.\d+)\n", (folder / "runtime.txt").read_text(encoding="utf-8"))[1]
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'requires-python = ">={python}"' in project
+    assert DEV_CONTAINER["image"].endswith(f"python:{python}")
+    build = (folder / "postBuild").read_text(encoding="utf-8").splitlines()
+    assert build[0].startswith("#!")
+    assert "pip install --no-deps --editable ." in build
+
+
+def test_the_installation_page_names_the_pinned_pair():
+    page = (ROOT / "INSTALL.md").read_text(encoding="utf-8")
+    assert f"torch=={pinned('torch')} torchvision=={pinned('torchvision')} " in page
