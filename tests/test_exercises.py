@@ -1,5 +1,6 @@
 """Every exercise, generated from the objects: a new one is covered the moment it exists."""
 
+import dataclasses
 import inspect
 import itertools
 import json
@@ -11,7 +12,7 @@ from exercising import EXERCISES, MISCONCEPTIONS, every_exercise, first_result, 
 from torch import Tensor
 
 from kdcourse import exercises as course
-from kdcourse.exercises.engine import comparing
+from kdcourse.exercises.engine import checking, comparing
 from kdcourse.exercises.engine.core import Exercise, Misconception, case, draw
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -116,6 +117,19 @@ def test_a_case_and_a_misconception_are_what_an_author_writes():
     assert judge(twice, lambda x: x + x).kind == "right"
     assert judge(twice, lambda x: x**2).text == "this is the square"
     assert judge(twice, lambda x: x).kind == "value"
+
+
+def test_the_reference_runs_once_for_each_seed():
+    exercise, calls = course.exercises["02.1"], []
+
+    def counted(*arguments, **keywords):
+        calls.append(arguments)
+        return exercise.reference(*arguments, **keywords)
+
+    once = dataclasses.replace(exercise, reference=counted)
+    for seed in (0, 0, 7, 7):
+        assert checking.judge(once, exercise.reference, seed=seed).kind == "right"
+    assert len(calls) == 2 * len(exercise.tried())
 
 
 def test_no_two_functions_in_a_modules_answers_are_the_same_object():
