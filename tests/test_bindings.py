@@ -43,6 +43,8 @@ def test_the_file_is_as_the_tool_writes_it(number):
         ("0.95 ± 0.0001", "= 0.95"),
         ("exactly True", "True"),
         ("exactly relu", "relu"),
+        ("0.8 ± 0.05", "<= 0.85"),
+        ("0.8 ± 0.05", "0.75 to 0.85"),
         ("0 ± 1e-12", "<= 0.001"),
         ("0 ± 1e-12", "= 0"),
     ],
@@ -87,6 +89,7 @@ def test_a_bound_does_not_imply_more_than_it_says(bound, means):
         ("0 ± 0.2", 0.15),
         ("exactly 3", 3),
         ("≥ 0.95", 1),
+        ("1.4427 ± 1e-12", 1.442695),
     ],
 )
 def test_a_near_bound_is_not_loose(bound, measured):

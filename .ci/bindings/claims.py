@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from decimal import Decimal
 from difflib import SequenceMatcher
 from math import inf
 from typing import Any, NamedTuple
@@ -46,12 +47,19 @@ def interval(bound: str) -> tuple[float, float] | None:
     if exact != bound:
         return (number(exact), number(exact)) if re.fullmatch(NUMBER, exact) else None
     if match := AROUND.fullmatch(bound):
-        middle, width = number(match["middle"]), number(match["width"])
-        return middle - width, middle + width
+        middle, width = (Decimal(match[part].replace(",", "")) for part in ("middle", "width"))
+        return float(middle - width), float(middle + width)  # as a reader adds them up
     match = BOUND.fullmatch(bound)
     if not match:
         raise ValueError(f"no bound that claim prints: {bound!r}")
     return number(match["low"] or "-inf") if match["low"] else -inf, number(match["high"]) if match["high"] else inf
+
+
+def within(bound: str, value: float) -> bool:
+    """Whether a value keeps a printed bound, whose numbers have been rounded to six digits."""
+    low, high = interval(bound) or (value, value)
+    ends = [abs(end) for end in (low, high) if abs(end) != inf]
+    return low - 1e-5 * max(ends) <= value <= high + 1e-5 * max(ends)
 
 
 def implies(bound: str, means: str) -> bool:
@@ -93,7 +101,7 @@ def loose(bound: str, measured: float) -> str:
     if allowed is None or allowed[0] == allowed[1]:
         return ""
     low, high = allowed
-    if not low - 1e-9 <= measured <= high + 1e-9:
+    if not within(bound, measured):
         return f"{measured:g} was measured, which misses it: measure again"
     if AROUND.fullmatch(bound) and low + high == 0:
         return _far(high, abs(measured))
@@ -142,10 +150,9 @@ def likeness(entry: dict[str, Any], claim: Claim) -> float:
 
 
 def rounded(value: float, bound: str) -> float:
-    """To two significant digits, or as many more as keep it within the bound."""
-    low, high = interval(bound) or (-inf, inf)
+    """To two significant digits, or as many more as keep it within the bound and below 1."""
     short = (float(f"{value:.{digits}g}") for digits in range(2, 17))
-    return next((it for it in short if low <= it <= high and (value >= 1 or it < 1)), value)
+    return next((it for it in short if within(bound, it) and (value >= 1 or it < 1)), value)
 
 
 def claim_problems(printed: list[Claim], listed: list[dict[str, Any]]) -> list[str]:

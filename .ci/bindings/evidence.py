@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("definition", "procedure", "question", "advice")
 EVIDENCE = ("claim", "printed", "code", "cites", "arithmetic")
 IGNORE = "nbval-ignore-output"
-FOLLOWING = 8  # cells in which a formula's code is looked for
+BEFORE, FOLLOWING = 3, 8  # cells in which a formula's code is looked for
+SHORTEST = 6  # letters of a piece of code that can be told from others
 OPERATORS: dict[type, Callable[..., Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.Pow: operator.pow, ast.USub: operator.neg, ast.Eq: operator.eq, ast.Lt: operator.lt, ast.Gt: operator.gt,
@@ -92,8 +93,8 @@ def evidence_problem(it: dict[str, Any], here: Page, other: Callable[[str], Page
         return "" if held else f"no compared output of the notebook holds {it['printed']!r}"
     if "code" in it:
         texts = [(ROOT / it["file"]).read_text(encoding="utf-8")] if "file" in it else _code(where)
-        held = bool(it["code"].strip()) and any(flat(it["code"]) in flat(text) for text in texts)
-        return "" if held else f"{it.get('file', 'no code cell')} does not hold {it['code']!r}"
+        held = len(it["code"]) >= SHORTEST and any(flat(it["code"]) in flat(text) for text in texts)
+        return "" if held else f"{it.get('file', 'no code cell')} does not hold {it['code']!r}, or it is too short"
     if "cites" in it:
         text = "\n".join(cell.source for cell in where.cells if cell.cell_type == "markdown")
         listed = flat(text.partition("Further reading")[2])
@@ -205,10 +206,11 @@ def _formula_problem(entry: dict[str, Any], place: int, here: Page) -> str:
     if not entry.get("run"):
         enough = len(entry.get("why", "").split()) >= 3
         return "" if enough else "name the fragment of code that runs it (run), or say why none can (why)"
-    after = [cell for cell in here.cells[place + 1 : place + 1 + FOLLOWING] if cell.cell_type == "code"]
-    running = [n for n, cell in enumerate(after) if flat(entry["run"]) in flat(cell.source)]
-    if not running:
-        return f"none of the next {FOLLOWING} cells holds {entry['run']!r}"
-    if not any(compared(cell) for cell in after[running[0] : running[0] + 3]):
+    near = range(max(0, place - BEFORE), min(len(here.cells), place + 1 + FOLLOWING))
+    coded = [n for n in near if here.cells[n].cell_type == "code"]
+    running = [n for n in coded if flat(entry["run"]) in flat(here.cells[n].source)]
+    if not running or len(entry["run"]) < SHORTEST:
+        return f"none of the {BEFORE} cells before and {FOLLOWING} behind holds {entry['run']!r}"
+    if not any(compared(here.cells[n]) for n in coded if n - running[0] in range(3)):
         return "no claim and no compared output follows the code that runs it"
     return ""

@@ -16,7 +16,7 @@ from nbformat import NotebookNode
 
 from kdcourse._base.files import write_whole
 
-from .claims import Claim, carried, claim_problems, implies, interval, rounded
+from .claims import Claim, carried, claim_problems, implies, interval, rounded, within
 from .evidence import EVIDENCE, IGNORE, ROOT, Page, evidences, formula_problems, page, sentence_problems
 from .words import DISPLAYED, blocks, flat, split
 
@@ -150,18 +150,16 @@ def renewed(notebook: NotebookNode, binding: Binding, measured: list[dict[str, A
 
 def _measure(entry: dict[str, Any], value: Any) -> None:
     """Keep what was measured unless it is new, or another value by more than noise; nothing that misses the bound."""
-    low, high = interval(entry["bound"]) or (0, 0)
-    old = entry.pop("measured", None)
-    if low != high:
-        if old is not None and not low <= old <= high:
-            old = None
-        if (
-            isinstance(value, (int, float))
-            and low <= value <= high
-            and (old is None or abs(old - value) > 0.3 * abs(old))
-        ):
-            old = rounded(value, entry["bound"])
-        entry |= {} if old is None else {"measured": old}
+    bound, old = entry["bound"], entry.pop("measured", None)
+    low, high = interval(bound) or (0, 0)
+    if low == high:
+        return
+    kept = old is not None and within(bound, old)
+    found = isinstance(value, (int, float)) and within(bound, value)
+    if found and not (kept and abs(old - value) <= 0.3 * abs(old)):
+        entry["measured"] = rounded(value, bound)
+    elif kept:
+        entry["measured"] = old
 
 
 def _renewed(name: str, entries: list[Binding], there: list[str], needed: list[str]) -> list[Binding]:

@@ -125,6 +125,7 @@ def formulas(cells: list[tuple[int, str]]) -> list[Formula]:
     """The displayed formulas, and those within a line that relate two sides."""
     found = []
     for cell, source in cells:
+        source = source.partition("**Exercise ")[0]  # the check of an exercise holds its formulas
         source = re.sub(r"^```.*?^```|`[^`\n]*`|^> ?", "", source, flags=re.S | re.M)
         shown = [flat(match) for match in DISPLAYED.findall(source)]
         within = [flat(match) for match in INLINE.findall(DISPLAYED.sub(" ", source))]
