@@ -87,7 +87,7 @@ def _kernel() -> str:
         started = Path(specification.argv[0])
     except NoSuchKernel:
         raise Trouble("there is no python3 kernel", install) from None
-    except Exception as error:  # a file that is no specification can raise anything
+    except Exception as error:  # a file that is not a specification can raise anything
         raise Trouble(
             f"the python3 kernel is damaged ({type(error).__name__})", f"delete {places['python3']}"
         ) from None

@@ -25,7 +25,7 @@ def claim(
     within: float | None = None,
     show: bool = False,
 ) -> None:
-    """Hold ``value`` against a bound; print the statement and the bound, or raise `ClaimError` naming the value.
+    """Compare ``value`` with a bound; print the statement and the bound, or raise `ClaimError` naming the value.
 
     The printed line shows the value only with ``show``, for cells whose output is not compared: without it, it reads
     the same on every machine. Bounds: ``at_least``, ``at_most`` or both; or ``equals``, exactly, or for numbers to

@@ -129,7 +129,7 @@ def random_affine(
 ) -> Callable[[Tensor], Tensor]:
     """Augmentation that turns, shifts, scales and shears every image of a batch (N, 1, H, W) by its own draw.
 
-    Each bound is drawn uniformly between minus and plus: ``degrees``; ``translate`` as a share of the side;
+    Each bound is drawn uniformly between minus and plus: ``degrees``; ``translate`` as a fraction of the side;
     ``scale`` around 1; ``shear`` as a slope. torchvision's RandomAffine draws once for a whole batch.
     The draws come from PyTorch's global generator.
 
@@ -197,7 +197,7 @@ def _load_full(root: Path) -> Mnist:
         _download(root, raw)
     for name, digest in FULL_SHA256.items():
         if hashlib.sha256((raw / name).read_bytes()).hexdigest() != digest:
-            raise ValueError(f"{raw / name} is truncated or altered: delete it and load again, or put it there anew")
+            raise ValueError(f"{raw / name} is truncated or altered: delete it and load again, or put it there again")
     everything, test = mnist(str(root), train=True), mnist(str(root), train=False)
     labels = everything.targets.numpy()
     held_out = [order[: FULL_VALIDATION // 10] for order in stratified_order(labels).values()]

@@ -263,4 +263,4 @@ def _named(layers: OrderedDict[str, nn.Module], **architecture: Any) -> nn.Seque
 
 def _check_sizes(name: str, sizes: Sequence[int]) -> None:
     if isinstance(sizes, int) or any(not isinstance(size, int) or size < 1 for size in sizes):
-        raise ValueError(f"{name} must be a sequence of whole numbers >= 1, got {sizes!r}")
+        raise ValueError(f"{name} must be a sequence of integers >= 1, got {sizes!r}")

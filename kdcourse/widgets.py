@@ -82,7 +82,7 @@ def explore_kl(grid: Tensor, target: Tensor) -> ipywidgets.VBox:
 
 
 def explore_threshold(network: nn.Module, split: Split) -> ipywidgets.VBox:
-    """A slider for the share of weights pruned; where the threshold lies, and the accuracy on ``split`` then.
+    """A slider for the fraction of weights pruned; where the threshold lies, and the accuracy on ``split`` then.
 
     >>> from kdcourse.data import Split
     >>> from kdcourse.models import mlp
@@ -135,7 +135,7 @@ def explore_grid(values: Tensor) -> ipywidgets.VBox:
 def explore_pareto(records: Sequence[Mapping[str, Any]]) -> ipywidgets.VBox:
     """Controls for the cost, the seeds and the stages; accuracy against cost of ``records``, and who is undominated.
 
-    A record has "arm", "stage", "seed", "test" (share of right answers), "bytes" and "milliseconds". Without one of
+    A record has "arm", "stage", "seed", "test" (accuracy), "bytes" and "milliseconds". Without one of
     the first four it is not a network's and left out; without one of the last two it is left out of that axis.
 
     >>> network = {"arm": "a", "stage": "int8", "seed": 0, "test": 0.97, "bytes": 9000, "milliseconds": 1.5}

@@ -249,10 +249,10 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_left(damage, tmp_path):
     fit(student(), TRAIN, checkpoint=path, **ON_SPLIT)
     path.write_bytes(damage(path.read_bytes()))
     left = path.read_bytes()
-    with pytest.raises(ValueError, match="run.pt is no checkpoint of a training run, or damaged: delete it"):
+    with pytest.raises(ValueError, match="run.pt is not a checkpoint of a training run, or damaged: delete it"):
         fit(student(), TRAIN, checkpoint=path, **ON_SPLIT)
     torch.save({"weights": torch.zeros(3)}, path)
-    with pytest.raises(ValueError, match="run.pt is no checkpoint"):
+    with pytest.raises(ValueError, match="run.pt is not a checkpoint"):
         fit(student(), TRAIN, checkpoint=path, **ON_SPLIT)
     assert path.read_bytes() != left
 
@@ -263,7 +263,7 @@ def test_a_checkpoint_is_read_without_running_code(tmp_path):
             return (os.mkdir, (str(tmp_path / "ran"),))
 
     torch.save({"form": "kdcourse.training 1", "state": Evil()}, tmp_path / "run.pt")
-    with pytest.raises(ValueError, match="is no checkpoint"):
+    with pytest.raises(ValueError, match="is not a checkpoint"):
         fit(student(), TRAIN, checkpoint=tmp_path / "run.pt", **ON_SPLIT)
     assert not (tmp_path / "ran").exists()
 

@@ -590,5 +590,5 @@ def test_lab_ends_where_the_first_notebook_cannot_be_copied(started, course, cap
     (course / "notebooks" / "00_start_here.ipynb").write_text("{")
     with pytest.raises(SystemExit, match="could not be copied"):
         command_line.lab([])
-    assert "is no notebook that can be read" in capsys.readouterr().out
+    assert "is not a notebook that can be read" in capsys.readouterr().out
     assert started == []

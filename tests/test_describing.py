@@ -138,7 +138,7 @@ def test_a_forgotten_eval_is_dropout_at_work_and_named_where_it_is_a_misconcepti
     exercise = one(outputs, lambda: case(seeded_net(), draw(4, 3, seed=1)))
     verdict = judge(exercise, in_train_mode)
     assert verdict.kind == "random"
-    assert "dropout draws anew each time. Is the network in train mode" in verdict.text
+    assert "dropout draws new random numbers each time. Is the network in train mode" in verdict.text
     known = one(
         outputs,
         lambda: case(seeded_net(), draw(4, 3, seed=1)),

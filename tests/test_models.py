@@ -79,9 +79,9 @@ def test_building_neither_reads_nor_moves_the_global_random_state(build):
 
 @pytest.mark.parametrize("sizes", [16, (16, 0), (-1,), (1.5,), ("16",)])
 def test_sizes_that_are_not_whole_numbers_above_zero_are_refused(sizes):
-    with pytest.raises(ValueError, match="channels must be a sequence of whole numbers >= 1"):
+    with pytest.raises(ValueError, match="channels must be a sequence of integers >= 1"):
         conv_net(sizes)
-    with pytest.raises(ValueError, match="hidden must be a sequence of whole numbers >= 1"):
+    with pytest.raises(ValueError, match="hidden must be a sequence of integers >= 1"):
         mlp(sizes)
 
 

@@ -218,6 +218,6 @@ def test_the_class_gets_the_same_assignment_from_a_notebook_of_colab(tmp_path):
 def test_what_is_no_notebook_is_named(tmp_path, text):
     path = tmp_path / "thing.ipynb"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match=r"thing\.ipynb is no notebook that can be read: .") as caught:
+    with pytest.raises(ValueError, match=r"thing\.ipynb is not a notebook that can be read: .") as caught:
         read(path)
     assert "\n" not in str(caught.value)

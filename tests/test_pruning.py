@@ -343,8 +343,8 @@ def test_polynomial_sparsity_rises_and_stays_when_it_has_ended():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"progress": 3}, "share of training done"),
-        ({"progress": math.nan}, "share of training done"),
+        ({"progress": 3}, "fraction of training done"),
+        ({"progress": math.nan}, "fraction of training done"),
         ({"progress": 0.5, "begin": 0.5, "end": 0.5}, "begin < end"),
         ({"progress": 0.5, "end": 10}, "begin < end"),
     ],

@@ -240,7 +240,7 @@ def test_sqnr_of_numbers_worked_by_hand():
 
 @pytest.mark.parametrize("bits", [1, 9, 0, 4.0])
 def test_refuses_bits_outside_two_to_eight(bits):
-    with pytest.raises(ValueError, match="bits must be a whole number from 2 to 8"):
+    with pytest.raises(ValueError, match="bits must be an integer from 2 to 8"):
         qz.choose_qparams(torch.ones(3), bits=bits)
 
 

@@ -177,7 +177,7 @@ def test_refuses_what_cannot_be_quantized():
         qz.fake_quantize_model(model, quantize_output=True)
     with pytest.raises(ValueError, match="quantized already"):
         qz.fake_quantize_model(qz.fake_quantize_model(model))
-    with pytest.raises(ValueError, match="bits must be a whole number from 2 to 8"):
+    with pytest.raises(ValueError, match="bits must be an integer from 2 to 8"):
         qz.fake_quantize_model(model, weight_bits=1)
 
 

@@ -277,7 +277,7 @@ WRONG = {
     "an empty stream": (Again([]), ValueError, "loader is empty"),
     "fewer than it said": (Claiming(BATCHES, 4), ValueError, "gave 3 batches in an epoch that needs 4"),
     "more than it said": (Claiming(BATCHES, 2), ValueError, "has 2 batches, and gave one more"),
-    "a tensor": (TRAIN.images, TypeError, "a tensor is no loader"),
+    "a tensor": (TRAIN.images, TypeError, "a tensor is not a loader"),
     "two tensors": (tuple(TRAIN), TypeError, r"pass Split\(inputs, labels\)"),
     "a dataset": (TensorDataset(*TRAIN), TypeError, "wrap it, DataLoader"),
     "three splits": (Mnist(TRAIN, TRAIN, TRAIN), TypeError, "digits.train"),

@@ -16,7 +16,7 @@ def needed(name: str, *, extra: str) -> Any:
 
 
 def missing(error: ImportError, *, extra: str) -> ImportError:
-    """The failed import of a library, reworded to say what to install; one of our own modules is no such thing."""
+    """The failed import of a library, reworded to say what to install; one of our own modules is not such a library."""
     library = (error.name or "a library").partition(".")[0]
     if library == "kdcourse":
         return error

@@ -33,7 +33,7 @@ REASONS = {
     errno.EROFS: "the file system is read-only. Choose another place",
     errno.EACCES: "you have no permission. Change it, or choose another place",
     errno.EPERM: "you have no permission. Change it, or choose another place",
-    errno.ESTALE: "the network file system has lost it. Try again, and if that does not help, mount it anew",
+    errno.ESTALE: "the network file system has lost it. Try again, and if that does not help, mount it again",
     errno.ENOENT: "its folder does not exist. Make it first, or choose another place",
 }
 

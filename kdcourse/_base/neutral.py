@@ -60,7 +60,7 @@ def _modes() -> Iterator[Any]:
 
 @contextmanager
 def untouched() -> Iterator[None]:
-    """After the block random numbers go on, and figures look, as if it had not run; inside, random numbers start anew.
+    """After the block random numbers go on, and figures look, as if it had not run; inside, random numbers start again.
 
     Random numbers: PyTorch's, NumPy's and Python's. Figures: Matplotlib's settings and backend.
     """

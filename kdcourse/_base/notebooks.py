@@ -28,7 +28,7 @@ IDENTITY = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 def read(path: Path) -> NotebookNode:
     """The notebook in a file; a byte order mark, either line end and UTF-16 are read as well.
 
-    Raises ``ValueError`` naming the file where it is no notebook, or one that cannot be mended.
+    Raises ``ValueError`` naming the file where it is not a notebook, or one that cannot be repaired.
     """
     try:
         stored = path.read_bytes()
@@ -37,7 +37,7 @@ def read(path: Path) -> NotebookNode:
         mend(notebook)
         nbformat.validate(notebook)
     except (ValueError, KeyError, TypeError, AttributeError, nbformat.ValidationError) as error:
-        raise ValueError(f"{path} is no notebook that can be read: {str(error).partition(chr(10))[0]}") from None
+        raise ValueError(f"{path} is not a notebook that can be read: {str(error).partition(chr(10))[0]}") from None
     return notebook
 
 

@@ -81,7 +81,7 @@ class Place(NamedTuple):
 
     @property
     def effective(self) -> Tensor:
-        """What the forward pass uses in eval mode: the parameter, or what is computed from it anew."""
+        """What the forward pass uses in eval mode: the parameter, or what is computed from it each time."""
         hook: Any = hooked(self.module).get(self.attribute)
         if isinstance(hook, SpectralNorm):
             value = hook.compute_weight(self.module, do_power_iteration=False)

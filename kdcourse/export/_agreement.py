@@ -1,4 +1,4 @@
-"""A file held against the network that it was made from."""
+"""A file compared with the network that it was made from."""
 
 from collections.abc import Mapping, Sequence
 

@@ -36,7 +36,7 @@ class Call(NamedTuple):
 
 
 def call_of(model: nn.Module, example: Batch) -> Call:
-    """The call that an example stands for, of at least two rows; raises where it is no batch or does not fit."""
+    """The call that an example stands for, of at least two rows; raises where it is not a batch or does not fit."""
     positional: tuple[Tensor, ...] = ()
     named: dict[str, Tensor] = {}
     if isinstance(example, Mapping):

@@ -1,4 +1,4 @@
-"""An int8 file held against the float file that it was made from: what its grids do not explain is a fault."""
+"""An int8 file compared with the float file that it was made from: what its grids do not explain is a fault."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""ONNX files in 8-bit integers, written by onnxruntime's quantizer and held against the float file."""
+"""ONNX files in 8-bit integers, written by onnxruntime's quantizer and compared with the float file."""
 
 import os
 import tempfile
@@ -37,8 +37,8 @@ def quantize_static(
     ``symmetric_activations``: zero in the middle. Before the file leaves, its weights and biases are compared with
     the float file's, and its outputs on the batches; what stays in floats is named in a warning.
 
-    Raises ``ValueError`` for batches that are absent, not finite or not what the file takes, a file that is no float32
-    ONNX model or has nothing to quantize, and an int8 file that its grids do not explain; ``FileNotFoundError`` for
+    Raises ``ValueError`` for batches that are absent, not finite or not what the file takes, a file that is not
+    a float32 ONNX model or has nothing to quantize, and an int8 file that its grids do not explain; ``FileNotFoundError`` for
     no file.
 
     >>> network, images = nn.Linear(16, 3), torch.rand(64, 16)

@@ -93,7 +93,7 @@ def load(path: StrPath | bytes, *, threads: int = 1, fused: bool = True) -> Any:
         return onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions share no base but this
         name = "the content" if isinstance(path, bytes) else path
-        raise ValueError(f"{name} is no ONNX model that onnxruntime can run: {head(error)}") from error
+        raise ValueError(f"{name} is not an ONNX model that onnxruntime can run: {head(error)}") from error
 
 
 def inputs_of(loaded: Any) -> list[Input]:

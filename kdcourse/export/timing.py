@@ -26,7 +26,7 @@ def latency(
     """Time functions without arguments against each other: by name, the milliseconds per call.
 
     Calls are interleaved, one call of each per round and another one first in every round, so that a busy machine
-    slows all of them alike; ``warm_up`` rounds are not counted. PyTorch uses ``threads`` meanwhile (give a `session`
+    slows all of them equally; ``warm_up`` rounds are not counted. PyTorch uses ``threads`` meanwhile (give a `session`
     as many), and the garbage collector rests. Raises ``ValueError`` for nothing to time or fewer than two repeats,
     ``TypeError`` for what cannot be called.
 

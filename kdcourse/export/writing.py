@@ -1,4 +1,4 @@
-"""PyTorch networks written as ONNX files, each held against the network before it leaves."""
+"""PyTorch networks written as ONNX files, each compared with the network before it leaves."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,7 @@ def to_onnx(
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
 ) -> None:
-    """Write ``model``, in eval mode, as one ONNX file for any batch size, held against the model before it leaves.
+    """Write ``model``, in eval mode, as one ONNX file for any batch size, compared with the model before it leaves.
 
     ``example`` is a batch like those to come: a tensor, or several as a tuple, or as a dict by forward's parameters.
     The first dimension of each is the batch; the others are fixed. One input is named "images", several after
@@ -39,7 +39,7 @@ def to_onnx(
     more: each output must agree to half of its type's digits. The model's modes are restored.
 
     Raises ``ValueError`` naming the layer that cannot be exported, for an ``opset`` that is not written, and for a
-    file that computes something else; ``TypeError`` for what is no network or no tensor.
+    file that computes something else; ``TypeError`` for what is not a network or not a tensor.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
     >>> to_onnx(network, "network.onnx", torch.zeros(2, 1, 28, 28))

@@ -69,7 +69,7 @@ def matrix(
 
 
 def reliability_diagram(axis: Axes, logits: Tensor, labels: Tensor, *, title: str, bins: int = 10) -> Axes:
-    """Accuracy against confidence, a dot a bin, its area the share of examples; the dashed line is calibration.
+    """Accuracy against confidence, one dot per bin, its area the fraction of examples; the dashed line is calibration.
 
     >>> figure, axis = axes_grid()
     >>> axis = reliability_diagram(axis, torch.randn(50, 3), torch.randint(3, (50,)), title="Random logits")

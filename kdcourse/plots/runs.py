@@ -10,7 +10,7 @@ from .style import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, check_count
 def curves(
     axis: Axes, runs: dict[str, Sequence[float]], *, title: str, xlabel: str = "epoch", ylabel: str, legend: bool = True
 ) -> Axes:
-    """One line a run, told apart by colour and by dash; six at most.
+    """One line per run, told apart by colour and by dash; six at most.
 
     >>> figure, axis = axes_grid()
     >>> axis = curves(axis, {"alone": [0.9, 0.6], "distilled": [0.8, 0.4]}, title="Training", ylabel="loss (nats)")
@@ -73,10 +73,10 @@ def intervals(axis: Axes, rows: dict[str, tuple[float, float, float]], *, title:
 
 
 def pairs(axis: Axes, arms: dict[str, Sequence[float]], *, title: str, ylabel: str) -> Axes:
-    """One line a seed from its result in the first arm to its result in the second.
+    """One line per seed, from its result in the first arm to its result in the second.
 
     >>> figure, axis = axes_grid()
-    >>> axis = pairs(axis, {"alone": [0.95, 0.96], "distilled": [0.97, 0.97]}, title="Two seeds", ylabel="accuracy")
+    >>> axis = pairs(axis, {"labels": [0.95, 0.96], "distilled": [0.97, 0.97]}, title="Two seeds", ylabel="accuracy")
     >>> len(axis.lines)
     2
     """

@@ -42,7 +42,9 @@ def _known_name(name: str, known: Mapping[str, Place]) -> str:
 def check_sparsity(sparsity: float, name: str = "sparsity") -> None:
     """Raise unless ``sparsity`` is in [0, 1)."""
     if not 0.0 <= sparsity < 1.0:
-        raise ValueError(f"{name} must lie in [0, 1): the share of weights to prune, not a percentage; got {sparsity}")
+        raise ValueError(
+            f"{name} must lie in [0, 1): the fraction of weights to prune, not a percentage; got {sparsity}"
+        )
 
 
 def check_not_emptied(layer: str, mask: Tensor) -> None:

@@ -199,7 +199,7 @@ class _Ties:
         dimensions = len(self.shapes[node.all_input_nodes[0]])
         if operation == "mean":
             if {place % dimensions for place in _as_tuple(_argument(node, 1, "dim", ()))} != {2, 3}:
-                raise _unsupported(node, "which is no mean over height and width alone")
+                raise _unsupported(node, "which is not a mean over height and width alone")
             return flow
         layer: Any = self.modules[str(node.target)] if node.op == "call_module" else None
         start = _argument(node, 1, "start_dim", 0) if layer is None else layer.start_dim

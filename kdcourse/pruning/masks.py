@@ -188,9 +188,9 @@ def polynomial_sparsity(
     check_sparsity(initial, "initial")
     check_sparsity(final, "final")
     if not 0.0 <= progress <= 1.0:
-        raise ValueError(f"progress must be the share of training done, in [0, 1], got {progress}")
+        raise ValueError(f"progress must be the fraction of training done, in [0, 1], got {progress}")
     if not 0.0 <= begin < end <= 1.0:
-        raise ValueError(f"need 0 <= begin < end <= 1, shares of training, got {begin} and {end}")
+        raise ValueError(f"need 0 <= begin < end <= 1, fractions of training, got {begin} and {end}")
     left = 1 - min(max((progress - begin) / (end - begin), 0.0), 1.0)
     return final + (initial - final) * left**3
 

@@ -1,4 +1,4 @@
-"""The adaptive models of `coding`: probabilities that encoder and decoder learn alike from what is coded already.
+"""The adaptive models of `coding`: probabilities that encoder and decoder both learn from what is coded already.
 
 Arithmetic is + - * /, square roots and sums in a fixed order, in float64, so that every machine computes the same:
 exp(x) stands for (1 + x/1024)^1024, log for its inverse. Both bounds on probabilities make a coded flag cost at least

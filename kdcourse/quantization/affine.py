@@ -1,4 +1,4 @@
-"""Uniform quantization: a real number r as a whole number q, with r ≈ scale · (q - zero_point).
+"""Uniform quantization: a real number r as an integer q, with r ≈ scale · (q - zero_point).
 
 Per tensor (one scale) or per channel (one scale for each index along ``axis``); 2 to 8 bits. The range always
 includes zero, so padding and ReLU's zeros stay exact. Unless said otherwise, bad input raises ``ValueError``
@@ -33,7 +33,7 @@ def integer_range(bits: int, *, symmetric: bool, signed: bool | None = None) -> 
     ((-127, 127), (0, 255), (-1, 1))
     """
     if not isinstance(bits, int) or not 2 <= bits <= 8:
-        raise ValueError(f"bits must be a whole number from 2 to 8, got {bits!r}")
+        raise ValueError(f"bits must be an integer from 2 to 8, got {bits!r}")
     if symmetric and signed is False:
         raise ValueError("symmetric codes lie around zero: use signed=True, or symmetric=False for unsigned ones")
     half = 2 ** (bits - 1)

@@ -153,7 +153,7 @@ def calibrate(model: nn.Module, batches: Iterable[Inputs], *, method: Method = m
 
     The layers are the linear and convolution layers, whose activations `fake_quantize_model` rounds, in the order in
     which they ran; one that did not run is missing. A batch is a tensor, a tuple of the model's inputs, or a dictionary
-    of them by name. `min_max_range` and `moving_average_range` keep two numbers a batch; other methods need all
+    of them by name. `min_max_range` and `moving_average_range` keep two numbers per batch; other methods need all
     activations of these layers in memory until the end, for which a few hundred images are enough. Half-precision
     activations are looked at in float32. Modes are restored and hooks removed, also after an error. Raises
     ``ValueError`` for a model without such layers or whose activations are rounded already, no batches, and NaN,

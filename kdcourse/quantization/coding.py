@@ -3,7 +3,7 @@
 The last stage of Deep Compression, with an adaptive range coder where the paper has Huffman codes. Meant for the sparse
 weights of small networks.
 
-The file (integers little-endian; a *varint* has 7 bits a byte, the lowest first, bit 7 set on all bytes but the last):
+The file (integers little-endian; a *varint* has 7 bits per byte, lowest first, bit 7 set on all bytes but the last):
 
 - ``b"KDC"``, the version 1; CRC32 (4 bytes) of all bytes after it; CRC32 (4 bytes) of the decoded indices, one byte
   each, in row-major order, tensor after tensor.

@@ -1,4 +1,4 @@
-"""Inference in whole numbers: int8 weights, int32 accumulators, and a multiplication and a shift between layers.
+"""Inference in integers: int8 weights, int32 accumulators, and a multiplication and a shift between layers.
 
 Every step from the quantized image to the last layer's result is an operation on integer tensors.
 """
@@ -70,13 +70,13 @@ class IntegerNetwork:
         return (integers * (scale if integers.ndim == 2 else scale.reshape(-1, 1, 1))).to(images.dtype)
 
     def stored_bytes(self) -> int:
-        """One byte a weight, four a bias, and five for each channel's multiplier and shift."""
+        """One byte per weight, four per bias, and five for each channel's multiplier and shift."""
         channels = sum(len(layer.bias) for layer in self.layers)
         return sum(layer.weight.numel() for layer in self.layers) + 9 * channels
 
 
 def integer_network(model: nn.Module) -> IntegerNetwork:
-    """Turn a `fake_quantize_model` with quantized activations into whole numbers.
+    """Turn a `fake_quantize_model` with quantized activations into integers.
 
     ``model``: a plain ``nn.Sequential`` of convolution, linear, ReLU, flatten, dropout and identity layers, batch norm
     folded; one layer may stand in several places.

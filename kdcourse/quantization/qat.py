@@ -31,7 +31,7 @@ from .calibration import LayerRange, Range
 
 
 class WeightQuantizer(Rounding):
-    """Symmetric weights, a scale for each output channel, chosen anew from the weights in every forward pass."""
+    """Symmetric weights, a scale for each output channel, chosen again from the weights in every forward pass."""
 
     def __init__(self, bits: int, *, axis: int = 0) -> None:
         super().__init__()

@@ -39,7 +39,7 @@ def kmeans_share(weight: Tensor, *, bits: int, keep_zeros: bool = False, iterati
     """
     check_finite("weight", weight)
     if not isinstance(bits, int) or not 1 <= bits <= 8:
-        raise ValueError(f"bits must be a whole number from 1 to 8, got {bits!r}")
+        raise ValueError(f"bits must be an integer from 1 to 8, got {bits!r}")
     values = weight.detach().double().flatten()
     clustered = values[values != 0] if keep_zeros else values
     empty = clustered.new_zeros(0)

@@ -95,7 +95,7 @@ def _of_loader(data: Iterable[Any], steps_per_epoch: int | None, device: torch.d
         if count == 0 and passes > 1:
             raise ValueError(
                 "the loader had nothing left for another epoch: a generator can be read only once. "
-                "Pass a list of batches, a DataLoader, or an object whose __iter__ begins anew"
+                "Pass a list of batches, a DataLoader, or an object whose __iter__ starts again"
             )
         if count < steps:
             raise ValueError(f"the loader gave {count} batches in an epoch that needs {steps}")
@@ -122,7 +122,7 @@ def check_data(data: Any) -> None:
     if isinstance(data, Mnist):
         raise TypeError("these are three splits: pass the one to train on, as in digits.train")
     if isinstance(data, Tensor):
-        raise TypeError("a tensor is no loader: pass Split(inputs, labels), or DataLoader(TensorDataset(inputs))")
+        raise TypeError("a tensor is not a loader: pass Split(inputs, labels), or DataLoader(TensorDataset(inputs))")
     if isinstance(data, (tuple, list)) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):
         raise TypeError(
             "two tensors may be inputs and labels, or two batches of inputs: pass Split(inputs, labels), or "
@@ -143,7 +143,7 @@ def _length(data: Iterable[Any], bar: bool) -> int:
     if iter(data) is data:
         raise TypeError(
             "a generator can be read only once and does not say how many batches it has, which schedules need: pass "
-            "a list of batches, a DataLoader, an object whose __iter__ begins anew, or steps_per_epoch="
+            "a list of batches, a DataLoader, an object whose __iter__ starts again, or steps_per_epoch="
         )
     return sum(1 for _ in tqdm(data, desc="counting batches", leave=False, disable=not bar))
 
@@ -202,7 +202,7 @@ def _tensors(inputs: Any) -> Iterator[Tensor]:
 
 
 def label_range(labels: Any) -> tuple[int, int]:
-    """The lowest and the highest class label; 0 and 0 for what is no class label."""
+    """The lowest and the highest class label; 0 and 0 for what is not a class label."""
     if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or len(labels) == 0:
         return 0, 0
     lowest, highest = labels.aminmax()

@@ -63,7 +63,7 @@ class Checkpoint:
         if changed:
             raise ValueError(
                 f"{self.path} is the checkpoint of another run, which differs in {', '.join(changed)}: "
-                "name another file, or delete it to begin anew"
+                "name another file, or delete it to start again"
             )
         restore(self.running, stored["state"])
         vars(history).update(stored["history"])
@@ -98,7 +98,7 @@ def _read(path: Path) -> dict[str, Any]:
             return stored
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError):
         pass
-    raise ValueError(f"{path} is no checkpoint of a training run, or damaged: delete it to begin anew")
+    raise ValueError(f"{path} is not a checkpoint of a training run, or damaged: delete it to start again")
 
 
 def state_of(running: Running) -> dict[str, Any]:

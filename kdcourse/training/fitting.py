@@ -35,7 +35,7 @@ def fit(
     ``with torch.autocast(...)`` around the call computes in half precision; float16 gets PyTorch's ``GradScaler``.
     Parameters that take no gradient are not trained, and a part in eval mode that has only such parameters stays in
     eval mode, a frozen batch norm for example. The student ends in eval mode, on ``device``. Raises ``ValueError`` for
-    batches whose parts do not pair up, labels that are no class, or a loss that is no longer finite.
+    batches whose parts do not pair up, labels that are not a class, or a loss that is no longer finite.
 
     >>> from kdcourse.data import Split
     >>> student = nn.Linear(2, 2)

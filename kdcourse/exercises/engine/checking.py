@@ -1,4 +1,4 @@
-"""Hold a learner's function against an exercise and say what is wrong, and where we know it, why.
+"""Compare a learner's function with an exercise and say what is wrong, and where we know it, why.
 
 Under nbgrader (it sets ``NBGRADER_EXECUTION`` while it autogrades or validates), or with ``KDCOURSE_GRADING=1``,
 an answer that is missing or wrong raises `WrongAnswer`; in a notebook it only prints.
@@ -71,7 +71,9 @@ def _judge(trial: Trial, function: Any) -> Verdict:
     if function is None or is_untouched(function):
         return Verdict("unattempted", "not attempted yet")
     if not callable(function):
-        return Verdict("type", f"{describe(function)} is no function: pass {exercise.name} itself, without calling it")
+        return Verdict(
+            "type", f"{describe(function)} is not a function: pass {exercise.name} itself, without calling it"
+        )
     if any(function is getattr(*find(name)) for name in exercise.forbidden):
         return calls(exercise.forbidden[0])
     cases = trial.cases()
@@ -192,7 +194,10 @@ def _why_it_varies(trial: Trial, function: Answer, place: int) -> str:
         without_dropout.append(trial.run(function, case, seed))
     differ = "two calls with the same arguments give different results"
     if dropouts and not _varies(trial.exercise, *without_dropout):
-        return f"{differ}: dropout draws anew each time. Is the network in train mode where it should be in eval mode?"
+        why = (
+            "dropout draws new random numbers each time. Is the network in train mode where it should be in eval mode?"
+        )
+        return f"{differ}: {why}"
     return f"{differ}. Nothing random is needed here"
 
 

@@ -49,7 +49,7 @@ SHAPES = "shapes that differ: {} and {}"
 
 @dataclass(frozen=True)
 class Misconception:
-    """A wrong answer that circulates, and what to tell whoever gives it."""
+    """A common wrong answer, and what to tell a learner who gives it."""
 
     name: str
     wrong: Answer

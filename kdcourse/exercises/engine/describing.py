@@ -1,4 +1,4 @@
-"""How values and their differences are shown: short, the same on every machine, and never two that differ alike."""
+"""How values and their differences are shown: short, the same on every machine, different for any two that differ."""
 
 from collections.abc import Mapping
 from typing import Any
