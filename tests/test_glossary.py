@@ -20,7 +20,6 @@ STRUCTURE = (
     r"Exercise \d\d\.\d+ · .+",
     r'".+"',  # a statement that circulates
     r"\d\. .+\.",  # the ways to fool oneself with a stopwatch
-    r"\d\d · .+",  # the notebook that one is in, in the table of all
 )
 
 

@@ -38,8 +38,8 @@ def quantize_static(
     the float file's, and its outputs on the batches; what stays in floats is named in a warning.
 
     Raises ``ValueError`` for batches that are absent, not finite or not what the file takes, a file that is not
-    a float32 ONNX model or has nothing to quantize, and an int8 file that its grids do not explain; ``FileNotFoundError`` for
-    no file.
+    a float32 ONNX model or has nothing to quantize, and an int8 file that its grids do not explain;
+    ``FileNotFoundError`` for no file.
 
     >>> network, images = nn.Linear(16, 3), torch.rand(64, 16)
     >>> to_onnx(network, "float.onnx", images)

@@ -11,7 +11,7 @@ START, END = "<!-- matrix -->", "<!-- /matrix -->"
 SIGNS = {"right": "✓", "warned": "◐", "refused": "–"}
 LEGEND = """\
 ✓ is right, ◐ is right and a warning names what is left out, – is refused in a sentence that says what to do; two
-signs: it depends on the helper. Each cell is held against a plain copy worked by hand in float64."""
+signs: it depends on the helper. Each cell is compared with a plain copy worked by hand in float64."""
 COLUMNS = {
     "masks": "layer masks",
     "scores, sparsity": "sparsity",
