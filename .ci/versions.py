@@ -23,8 +23,8 @@ HOME = Path.home()
 PLACES = [Path(os.environ.get("PYENV_ROOT", HOME / ".pyenv")) / "versions", HOME / ".local" / "share" / "uv" / "python"]
 ASKED = "import sys, venv; print(*sys.version_info[:3], sys.version_info.releaselevel)"
 # the rest of the tests are about the course: its notebooks, pages and set-up
-OF_THE_COURSE = ("test_ci", "test_classroom", "test_glossary", "test_notebook", "test_offline", "test_results",
-                 "test_setup", "test_shipped")  # fmt: skip
+OF_THE_COURSE = ("test_bindings", "test_ci", "test_classroom", "test_glossary", "test_notebook", "test_offline",
+                 "test_results", "test_setup", "test_shipped", "test_tamper")  # fmt: skip
 EXTRAS = "coding,data,export,plots,widgets"
 TOOLS = ["hypothesis", "nbformat", "pytest", "pytest-xdist", "torch-pruning", "torchmetrics"]
 OLDEST_TORCHAO = "torchao==0.13.*"  # a test's oracle; newer ones do not import beside PyTorch 2.8

@@ -1,7 +1,8 @@
-"""A progress file for a test; at the end of a run how much of each notebook nbval compares, the mutants' table and the
-counts of the matrix of helpers and networks."""
+"""A progress file for a test; at the end of a run how much of each notebook nbval compares and what its sentences rest
+on, the mutants' table and the counts of the matrix of helpers and networks."""
 
 import shutil
+import sys
 from collections import Counter
 
 import nbformat
@@ -9,7 +10,10 @@ import pytest
 import torch
 from test_notebooks import NOTEBOOKS, ROOT, code_cells, compared
 
-import kdcourse  # noqa: F401 (before any onnxruntime, whose telemetry it switches off)
+sys.path.insert(0, str(ROOT / ".ci"))
+from bindings import files  # noqa: E402 (scripts, no package)
+
+import kdcourse  # noqa: E402, F401 (before any onnxruntime, whose telemetry it switches off)
 
 STARTING_PROGRAMS = {"test_docstrings.py", "test_files.py", "test_offline.py", "test_setup.py"}
 """files of few tests that take long"""
@@ -52,6 +56,9 @@ def pytest_terminal_summary(terminalreporter):
         printing = [cell for cell in code_cells(nbformat.read(path, as_version=4)) if cell.outputs]
         held = sum(map(compared, printing))
         terminalreporter.line(f"{path.stem:<34} {held:>3} of {len(printing):>3}  {held / max(1, len(printing)):4.0%}")
+    terminalreporter.section("sentences of the notebooks, and what they rest on")
+    for path in NOTEBOOKS:
+        terminalreporter.line(f"{path.stem:<34} {files.counted(path.name[:2])}")
     reports = [report for found in terminalreporter.stats.values() for report in found]
     properties = [dict(getattr(report, "user_properties", [])) for report in reports]
     rows = sorted({tuple(found["mutants"]) for found in properties if "mutants" in found})
