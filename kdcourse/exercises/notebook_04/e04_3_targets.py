@@ -132,7 +132,7 @@ EXERCISE = Exercise(
         Misconception(
             "row numbers for logits",
             batches_of_row_numbers,
-            "you return the row numbers of every batch. The teacher's logits at those rows were asked for: "
+            "you return the row numbers of every batch. The question asks for the teacher's logits at those rows: "
             "`teacher_logits[rows]`",
         ),
         Misconception(
@@ -163,7 +163,7 @@ EXERCISE = Exercise(
             "numbers",
         ),
         Misconception(
-            "shuffled anew",
+            "shuffled again",
             shuffled_anew,
             "you shuffle once more. The images come in the order `order`, and nothing random may come between",
         ),

@@ -107,13 +107,13 @@ EXERCISE = Exercise(
     cases=prepare_cases,
     drawn=lambda g: nets(integer(g, 20, 999), integer(g, 2, 6)),
     hints=(
-        "An optimizer holds the very tensors that it was given. What if the layer is replaced afterwards?",
+        "An optimizer updates exactly the tensors that it was given. What if the layer is replaced afterwards?",
         "First the new layer, then the optimizer. `student[-1].in_features` tells how wide the layer is.",
         "`student[-1] = nn.Linear(old.in_features, classes, dtype=old.weight.dtype)`, then "
         "`torch.optim.SGD(student.parameters(), lr=0.1)`.",
     ),
     misconceptions=WRONG,
-    shows="an optimizer holds tensors, not a network: build it last, from the student alone.",
+    shows="an optimizer updates tensors, not a network: build it last, from the student alone.",
     derivation="`student.parameters()` is read once, when the optimizer is built. What comes later it does not know.",
     observe=prepared,
     may_change=True,

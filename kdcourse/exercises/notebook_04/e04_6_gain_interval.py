@@ -173,7 +173,7 @@ EXERCISE = Exercise(
     drawn=drawn_arms,
     hints=(
         "Which seeds do both have? Only those can be compared.",
-        "One difference a seed. Then mean ± quantile × standard deviation / √n, with n - 1 in the deviation.",
+        "One difference per seed. Then mean ± quantile × standard deviation / √n, with n - 1 in the deviation.",
         "`scipy.stats.t.ppf(0.975, n - 1)` is the quantile: 2.5 % are cut off on each side.",
     ),
     misconceptions=(
@@ -274,7 +274,7 @@ EXERCISE = Exercise(
         Misconception(
             "half width for the ends",
             half_widths,
-            "you return half the width of the interval. Its ends were asked for: mean minus it and mean plus it",
+            "you return half the width of the interval. The question asks for its ends: mean minus it and mean plus it",
         ),
     ),
     shows="pairing takes out the luck that both arms share, and few seeds need Student's t.",

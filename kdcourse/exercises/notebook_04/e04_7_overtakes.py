@@ -181,7 +181,7 @@ EXERCISE = Exercise(
         Misconception(
             "a tie counts as a lead",
             a_tie_counts,
-            "you let a tie count. *Strictly* better was asked for: `>`, not `>=`",
+            "you let a tie count. The question says *strictly* better: `>`, not `>=`",
         ),
         Misconception(
             "arms swapped",
@@ -191,7 +191,7 @@ EXERCISE = Exercise(
         Misconception(
             "the place for the steps",
             place_for_steps,
-            "you return the place in the list. The number of steps at that place was asked for: `steps[place]`",
+            "you return the position in the list. The question asks for the number of steps there: `steps[place]`",
         ),
         Misconception(
             "only the next one looked at",
@@ -214,8 +214,8 @@ EXERCISE = Exercise(
         Misconception(
             "-1 for None",
             minus_one_for_none,
-            "you return -1 where there is no such number of steps. -1 is a number and can be computed with: `None` was "
-            "asked for",
+            "you return -1 where there is no such number of steps. -1 is a number and can be computed with: return "
+            "`None`",
         ),
         Misconception(
             "the end where there is none",

@@ -157,7 +157,7 @@ EXERCISE = Exercise(
             "reason: the placebo would prove nothing",
         ),
         Misconception(
-            "grouped by what the teacher names",
+            "grouped by what the teacher predicts",
             by_the_named_class,
             "you group by the class that the teacher predicts. Its mistakes then go to images for which they are not "
             "mistakes. Group by label",
@@ -181,8 +181,8 @@ EXERCISE = Exercise(
         Misconception(
             "the row before",
             other_way_round,
-            "each row gets the logits of the row *before* it with its label. That is also a placebo, but the next one "
-            "was asked for: `roll(-1)`",
+            "each row gets the logits of the row *before* it with its label. That is also a placebo, but the question "
+            "asks for the next one: `roll(-1)`",
         ),
         Misconception(
             "the first of the class for all",
@@ -217,7 +217,7 @@ EXERCISE = Exercise(
         Misconception(
             "row numbers for logits",
             row_numbers,
-            "you return the numbers of the rows. The logits at those rows were asked for: `teacher_logits[...]`",
+            "you return the numbers of the rows. The question asks for the logits at those rows: `teacher_logits[...]`",
         ),
         Misconception(
             "read after it was written",
@@ -229,7 +229,7 @@ EXERCISE = Exercise(
             "shuffled within the class",
             shuffled_in_the_class,
             "you shuffle within each label. Some rows keep their own logits by chance, and each run has another "
-            "placebo; the next row was asked for",
+            "placebo; the question asks for the next row",
         ),
     ),
     shows="a placebo keeps everything but the one thing in question, here the link between image and soft target.",

@@ -9,7 +9,9 @@ QUESTIONS = (
         (
             Choice("No: without gradients nothing changes", "Batch norm's running statistics are not gradients."),
             Choice("Yes: batch norm's running statistics move", "In train mode every batch updates them.", right=True),
-            Choice("Only if an optimizer holds its parameters", "Running statistics are buffers: no optimizer needed."),
+            Choice(
+                "Only if an optimizer updates its parameters", "Running statistics are buffers: no optimizer needed."
+            ),
         ),
     ),
     Question(

@@ -157,10 +157,10 @@ WRONG = (
     Misconception(
         "no bias",
         without_bias,
-        "the new layer has no bias; one with a bias was asked for, which is the default of `nn.Linear`",
+        "the new layer has no bias; the question asks for one, which is the default of `nn.Linear`",
     ),
     Misconception(
-        "a ReLU behind the layer",
+        "a ReLU after the layer",
         relu_behind,
         "there is a ReLU after the new layer. Logits may be negative: a class that is cut off at zero gets no "
         "gradient any more",
@@ -174,7 +174,7 @@ WRONG = (
     Misconception(
         "optimizer of the original, student a copy",
         optimizer_of_the_original,
-        "you return a copy of the student, but the optimizer holds the original's parameters. The copy never learns",
+        "you return a copy of the student, but the optimizer has the original's parameters. The copy never learns",
     ),
     Misconception(
         "learning rate left out",
@@ -184,18 +184,18 @@ WRONG = (
     Misconception(
         "momentum",
         with_momentum,
-        "your optimizer has a momentum of 0.9, so its steps grow over the first ten. Plain SGD was asked for",
+        "your optimizer has a momentum of 0.9, so its steps grow over the first ten. The question asks for plain SGD",
     ),
     Misconception(
         "Adam",
         adam,
         "you built Adam, whose first steps are as long as the learning rate whatever the gradient is. At 0.1 that "
-        "destroys what the student knows; SGD was asked for",
+        "destroys what the student knows; the question asks for SGD",
     ),
     Misconception(
         "AdamW",
         adamw,
-        "you built AdamW: its steps do not depend on the gradient's size, and it also shrinks every weight. SGD "
-        "was asked for",
+        "you built AdamW: its steps do not depend on the gradient's size, and it also shrinks every weight. The "
+        "question asks for SGD",
     ),
 )

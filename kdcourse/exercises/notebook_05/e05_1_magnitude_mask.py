@@ -158,12 +158,12 @@ EXERCISE = Exercise(
         Misconception(
             "prunes the largest",
             prunes_the_largest,
-            "you prune as many as asked for, but the largest. A weight near zero changes the output least, so the "
-            "small ones go",
+            "you prune the right number of weights, but the largest. A weight near zero changes the output "
+            "least, so the small ones go",
             _MASK,
         ),
         Misconception(
-            "sparsity taken for the share kept",
+            "sparsity taken for the fraction kept",
             keeps_the_share,
             "you keep the fraction `sparsity` and prune the rest. Sparsity is the fraction of zeros: 0.9 leaves "
             "one weight in ten",

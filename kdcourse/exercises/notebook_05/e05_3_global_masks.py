@@ -138,7 +138,7 @@ EXERCISE = Exercise(
     ),
     misconceptions=(
         Misconception(
-            "the same share of each layer",
+            "the same fraction of each layer",
             same_share_everywhere,
             "you prune the same fraction of every layer. A small layer that everything passes through then loses "
             "as much as a large one with weights to spare. The question asks for one ranking",
@@ -159,7 +159,7 @@ EXERCISE = Exercise(
             "biases counted",
             biases_counted,
             "the result leaves biases and norms out, but your threshold was found with them. The weights then get "
-            "another sparsity than the one asked for",
+            "another sparsity than the requested one",
         ),
         Misconception(
             "the mean of the thresholds",

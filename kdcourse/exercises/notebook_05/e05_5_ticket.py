@@ -173,7 +173,7 @@ EXERCISE = Exercise(
             "weights go back to their initial values",
         ),
         Misconception(
-            "drawn anew",
+            "drawn again",
             drawn_anew,
             "the mask is right, but you draw new initial weights. That is the control of the experiment: it shows "
             "whether the mask alone would do",

@@ -129,7 +129,7 @@ EXERCISE = Exercise(
             "nearly dense matrices get larger",
         ),
         Misconception(
-            "the share kept",
+            "the fraction kept",
             share_kept,
             "this is the fraction of weights that are kept at that point. Sparsity is the fraction of zeros: 1 "
             "minus it",

@@ -158,7 +158,7 @@ EXERCISE = Exercise(
             "before. What is removed as an output is missing there as an input",
         ),
         Misconception(
-            "the share squared",
+            "the fraction squared",
             share_squared,
             "you square the fraction of the channels. That holds between two pruned layers only: the image's own "
             "channel and the classes stay, and layers may keep different fractions",
