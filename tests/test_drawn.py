@@ -112,6 +112,13 @@ def test_every_drawing_of_the_course_is_told_with_its_values(name):
     assert told(1) != told(2)
 
 
+def test_notes_are_told_by_their_point_and_on_one_line():
+    figure, axis = plots.axes_grid()
+    axis.annotate("two\nlines", (1, 0.5), xytext=(7, 9))
+    axis.text(2, 0.25, "plain")
+    assert plots.drawn(figure).endswith("note two lines #000000: 1 0.5; note plain #000000: 2 0.25")
+
+
 def test_an_artist_that_nobody_can_tell_is_refused():
     figure, axis = plots.axes_grid()
     axis.table([["0.95"]])

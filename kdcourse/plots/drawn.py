@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
 from matplotlib.ticker import FixedLocator
 from numpy.typing import NDArray
 
@@ -33,7 +33,7 @@ def drawn(figure: Figure, *, live: bool = False) -> str:
     'Training / epoch / loss (nats); line alone #0072b2: 1 0.9 2 0.6; legend alone'
     """
     text = " | ".join([*(it.get_text() for it in figure.texts), *("; ".join(_parts(it, live)) for it in figure.axes)])
-    return re.sub(r"\d+\.\d+", "#", text) if live else text
+    return " ".join((re.sub(r"\d+\.\d+", "#", text) if live else text).split())
 
 
 def _parts(axis: Axes, live: bool) -> Iterator[str]:
@@ -92,6 +92,8 @@ def _values(artist: Any) -> tuple[str, NDArray[np.float64]]:
             kind, parts = "lines", [path.vertices for path in artist.get_paths()]
         case AxesImage():
             kind, parts = "image", [artist.get_array(), artist.get_clim()]
+        case Annotation():  # its point: where the words go depends on fonts
+            kind, parts = f"note {artist.get_text()}", [artist.xy]
         case Text():
             kind, parts = f"note {artist.get_text()}", [artist.get_position()]
         case _:
