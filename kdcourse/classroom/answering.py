@@ -20,13 +20,14 @@ from .inside import frames
 from .inside.encoding import objects
 from .receiving import Damaged, Decoder, identifier
 from .renewing import renew
-from .sandbox import Child, Limits, Server
+from .sandbox import Alone, Child, Limits, Server
 
 DEFINED = 60.0
 """seconds that the statements of an answer may take: imports among them"""
 OBSERVED = 60.0
 """seconds for looking at what came back"""
 REPORTS = 20
+TOO_LARGE = "your function returns more than can be looked at: 64 MiB of numbers, or very many parts"
 GRACE = 2.0
 """a call may take so much longer by the clock than it may take the processor: other work goes on beside it"""
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -65,7 +66,7 @@ class Away(Trial):
 class Session:
     """One answer's child and all that it said beside its results."""
 
-    server: Server
+    server: Server | Alone
     exercise: Exercise
     limits: Limits
     child: Child = field(init=False)
@@ -118,6 +119,8 @@ class Session:
             error = told["error"]
         if error is not None:
             outcome.error = raised(error)
+            if type(outcome.error).__name__ == "TooMuch":
+                raise Lost("memory", TOO_LARGE)
         if outcome.error is None and isinstance(outcome.value, Tensor) and exercise.gradients:
             outcome.has_graph = bool(told["graph"])
             if outcome.has_graph:
@@ -159,7 +162,7 @@ class Session:
         except TimeoutError:
             raise
         except frames.TooLong:
-            raise Lost("memory", f"your function returns more than {self.limits.result:,} bytes") from None
+            raise Lost("memory", TOO_LARGE) from None
         except (frames.Closed, ConnectionError, BrokenPipeError):
             raise self._gone() from None
         except (ValueError, RecursionError, Damaged):

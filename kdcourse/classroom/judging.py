@@ -18,7 +18,7 @@ from ..exercises.engine.core import Exercise
 from ..exercises.engine.running import Outcome, OutOfTime, run
 from .answering import Away, Lost, Session
 from .extracting import Answer, Cell, cells_of, extract
-from .sandbox import Limits, isolation, server
+from .sandbox import Limits, isolation, restart, server
 
 LARGEST = 1_000_000_000
 """bytes of a notebook's file"""
@@ -105,24 +105,42 @@ def mark(exercise: Exercise, cells: list[Cell], seed: int, limits: Limits = DEFA
     nothing = Mark(exercise.id, 0, exercise.points, found.problem, found.message)
     if found.problem:
         return nothing
-    session = Session(server(), exercise, limits)
+    try:
+        session = begin(exercise, limits)
+        try:
+            result = _result(session, found, seed, nothing)
+        finally:
+            session.child.stop()
+    except Exception as error:  # ours, or of a kind that nobody has thought of: it costs this exercise alone
+        restart()
+        message = f"this answer could not be graded ({type(error).__name__}): tell whoever runs the course"
+        return replace(nothing, kind="damaged", message=message)
+    return replace(result, shown=session.printed, reached=tuple(session.reached))
+
+
+def begin(exercise: Exercise, limits: Limits) -> Session:
+    """A child for an answer; if the server is gone, from a new one."""
+    try:
+        return Session(server(), exercise, limits)
+    except OSError:
+        restart()
+        return Session(server(), exercise, limits)
+
+
+def _result(session: Session, found: Answer, seed: int, nothing: Mark) -> Mark:
     try:
         with untouched(), neutral():
             verdict = judged(session, found, seed)
     except Lost as lost:
-        result = replace(nothing, kind=lost.kind, message=lost.message)
+        return replace(nothing, kind=lost.kind, message=lost.message)
     except TimeoutError:
-        result = replace(nothing, kind="time", message="your cell did not end in time: look for a loop without an end")
-    else:
-        kind = {"right": "right", "unattempted": "unattempted", "time": "time", "raises": "error"}.get(
-            verdict.kind, "wrong"
-        )
-        kind = "memory" if kind == "error" and "MemoryError" in verdict.text.partition("\n")[0] else kind
-        points = exercise.points if kind == "right" else 0
-        result = replace(nothing, points=points, kind=kind, message=verdict.text)
-    finally:
-        session.child.stop()
-    return replace(result, shown=session.printed, reached=tuple(session.reached))
+        return replace(nothing, kind="time", message="your cell did not end in time: look for a loop without an end")
+    kind = {"right": "right", "unattempted": "unattempted", "time": "time", "raises": "error"}.get(
+        verdict.kind, "wrong"
+    )
+    kind = "memory" if kind == "error" and "MemoryError" in verdict.text.partition("\n")[0] else kind
+    points = session.exercise.points if kind == "right" else 0
+    return replace(nothing, points=points, kind=kind, message=verdict.text)
 
 
 def judged(session: Session, found: Answer, seed: int) -> Verdict:

@@ -21,6 +21,8 @@ REBUILT: dict[str, type[nn.Module]] = {
 """networks that are built anew here; any other is asked where it lives"""
 OPTIMIZERS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, torch.optim.Adagrad,
               torch.optim.Adadelta, torch.optim.Adamax, torch.optim.NAdam, torch.optim.RAdam)  # fmt: skip
+DEEPEST = 60
+"""values within values"""
 LARGEST = 4096
 """of the integers in a network's description: padding and the like, which cost memory"""
 DTYPES = {str(value).removeprefix("torch."): value for value in vars(torch).values() if isinstance(value, torch.dtype)}
@@ -65,6 +67,7 @@ class Decoder:
     ) -> None:
         self.nodes, self.body, self.known, self.given, self.ask = told["nodes"], body, known, given, ask
         self.made: dict[int, Any] = {}
+        self.depth = 0
 
     def value(self, sent: Any) -> Any:
         if sent is None or isinstance(sent, bool | int | float | str):
@@ -80,10 +83,12 @@ class Decoder:
     def _node(self, place: Any) -> Any:
         place = _index(place, len(self.nodes))
         if place not in self.made:
-            self.made[place] = (
-                Damaged  # until it is whole: what refers to itself is refused, but for lists and networks
-            )
+            self.made[place] = Damaged  # until it is whole: what refers to itself is refused, but for networks
+            self.depth += 1
+            if self.depth > DEEPEST:
+                raise Damaged("a value too deep to be read")
             self.made[place] = self.content(self.nodes[place], place)
+            self.depth -= 1
         if self.made[place] is Damaged:
             raise Damaged("a value inside itself")
         return self.made[place]
@@ -104,7 +109,7 @@ class Decoder:
 
     def _list(self, name: str | None, parts: list[Any], place: int | None) -> Any:
         made = self._given(name, list)() if name else []
-        if place is not None:
+        if place is not None and name:
             self.made[place] = made
         made.extend(self.value(part) for part in parts)
         return made

@@ -11,9 +11,12 @@ import sys
 import sysconfig
 import tempfile
 import threading
+import time
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,8 +27,10 @@ from .staging import PACKAGE, stage
 
 SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/etc/localtime",
           "/dev/null", "/dev/zero", "/dev/urandom", "/dev/random", "/sys/devices/system/cpu")  # fmt: skip
-BOOT = "import json, sys; plan = json.loads(sys.argv[1]); sys.path.insert(0, plan['base']); {start}(plan)"
-SERVER = BOOT.format(start="from kdcourse.classroom.inside.server import main; main")
+BOOT = (
+    "import json, sys; plan = json.loads(sys.argv[1]); sys.path.insert(0, plan['base']); "
+    "from kdcourse.classroom.inside.server import {function}; {function}(plan)"
+)
 STARTED = 120.0
 """seconds that PyTorch may take to be imported"""
 MISSING = {
@@ -51,65 +56,126 @@ class Server:
     """The process that forks the children, and its folder."""
 
     def __init__(self, *, walls: bool = True) -> None:
-        self.folder = Path(os.path.realpath(tempfile.mkdtemp(prefix="kdcourse-grading-")))
-        self.folder.chmod(0o755)
-        for name in ("stages", "root", "tmp"):
-            (self.folder / name).mkdir(mode=0o755)
-        self.stages = self.folder / "stages"
+        self.folder, self.stages = new_folder()
         self.link, other = socket.socketpair()
-        base = self.stages / stage(self.stages, None)
-        plan = {"base": str(base), "link": other.fileno(), "walls": walls, "root": str(self.folder / "root"),
-                "shown": [*shown(), str(self.stages)], "hidden": hidden(), "paths": packages()}  # fmt: skip
-        self.process = subprocess.Popen(
-            [sys.executable, "-I", "-c", SERVER, json.dumps(plan)],
-            pass_fds=[other.fileno()],
-            env=environment(),
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        other.close()
-        self.end = weakref.finalize(self, _end, self.process, self.link, self.folder)
-        self.link.settimeout(STARTED)
-        self.missing = tuple(frames.receive(self.link, most=2**20)[0]["missing"])
+        plan = {"base": str(self.stages / stage(self.stages, None)), "link": other.fileno(), "walls": walls,
+                "root": str(self.folder / "root"), "shown": [*shown(), str(self.stages)], "hidden": hidden(),
+                "paths": packages()}  # fmt: skip
+        with other:
+            self.process = start("main", plan, self.folder, [other.fileno()])
+        self.end = weakref.finalize(self, _end, self.process, self.folder, self.link)
+        try:
+            self.missing = tuple(frames.receive(self.link, most=2**20, until=time.monotonic() + STARTED)[0]["missing"])
+        except (frames.Closed, TimeoutError):
+            self.end()
+            raise RuntimeError("the process that grades did not start: can this Python import torch?") from None
 
     def start(self, exercise: Exercise, limits: Limits) -> "Child":
         """A fresh child for an answer to ``exercise``."""
         mine, other = socket.socketpair()
-        asked = {"stages": str(self.stages), "stage": stage(self.stages, exercise), "memory": limits.memory,
-                 "files": limits.files, "seconds": round(2 * limits.total) + 10, "filter": "calls" not in self.missing,
-                 "threads": 0 if "namespaces" in self.missing else limits.processes,
-                 "folder": str(self.folder / "tmp")}  # fmt: skip
-        socket.send_fds(self.link, [json.dumps(asked).encode()], [other.fileno()])
-        other.close()
-        return Child(self, mine)
+        folder = tempfile.mkdtemp(dir=self.folder / "tmp")
+        asked = order(self, exercise, limits) | {"filter": "calls" not in self.missing, "folder": folder}
+        with other:
+            socket.send_fds(self.link, [json.dumps(asked).encode()], [other.fileno()])
+        return Child(mine, Path(folder), self._stop)
+
+    def _stop(self) -> int:
+        """End the child, whatever it is doing; its exit status, 128 and the signal where a signal ended it."""
+        with contextlib.suppress(OSError):
+            self.link.settimeout(5)
+            self.link.sendall(b"stop")
+        return int(frames.receive(self.link, most=2**20, until=time.monotonic() + 60)[0]["code"])
 
 
-def _end(process: "subprocess.Popen[bytes]", link: socket.socket, folder: Path) -> None:
+class Alone:
+    """Starts each child as a process of its own that imports PyTorch anew: for systems that cannot fork one."""
+
+    def __init__(self) -> None:
+        self.folder, self.stages = new_folder()
+        self.missing = ("namespaces", "calls")
+        self.end = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+
+    def start(self, exercise: Exercise, limits: Limits) -> "Child":
+        """A fresh child for an answer to ``exercise``."""
+        mine, other = socket.socketpair()
+        folder = tempfile.mkdtemp(dir=self.folder / "tmp")
+        asked = order(self, exercise, limits) | {"filter": False, "folder": folder, "paths": packages()}
+        course = str(self.stages / asked["stage"])
+        with other:
+            asked |= {"base": course, "course": course, "link": other.fileno()}
+            process = start("alone", asked, self.folder, [other.fileno()], other)
+        return Child(mine, Path(folder), lambda: _ended(process))
+
+
+def order(kind: "Server | Alone", exercise: Exercise, limits: Limits) -> dict[str, Any]:
+    """What a child is told of its place and its limits."""
+    threads = 0 if "namespaces" in kind.missing else limits.processes
+    return {"stages": str(kind.stages), "stage": stage(kind.stages, exercise), "memory": limits.memory,
+            "files": limits.files, "seconds": round(2 * limits.total) + 10, "threads": threads}  # fmt: skip
+
+
+def new_folder() -> tuple[Path, Path]:
+    """A folder for all that the children need, and the one in it that holds copies of the package."""
+    folder = Path(os.path.realpath(tempfile.mkdtemp(prefix="kdcourse-grading-")))
+    folder.chmod(0o755)
+    for name in ("stages", "root", "tmp"):
+        (folder / name).mkdir(mode=0o755)
+    return folder, folder / "stages"
+
+
+def start(
+    function: str, plan: dict[str, Any], folder: Path, links: list[int], link: socket.socket | None = None
+) -> "subprocess.Popen[bytes]":
+    """A Python that knows nothing of this one's environment, and runs a function of `inside.server`."""
+    windows = os.name == "nt"
+    if windows:
+        plan |= {"share": len(link.share(os.getpid()))}  # type: ignore[union-attr]
+    command = [sys.executable, "-I", "-c", BOOT.format(function=function), json.dumps(plan)]
+    process = subprocess.Popen(
+        command,
+        pass_fds=[] if windows else links,
+        env=environment(),
+        cwd=folder,
+        stdin=subprocess.PIPE if windows else subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=not windows,
+    )
+    if process.stdin:
+        process.stdin.write(link.share(process.pid))  # type: ignore[union-attr]
+        process.stdin.flush()
+    return process
+
+
+def _ended(process: "subprocess.Popen[bytes]") -> int:
+    if os.name == "nt":
+        subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], capture_output=True, check=False)
+    else:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    code = process.wait()
+    return code if code >= 0 else 128 - code
+
+
+def _end(process: "subprocess.Popen[bytes]", folder: Path, link: socket.socket) -> None:
     link.close()
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    _ended(process)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 class Child:
     """One answer's process, seen from outside."""
 
-    def __init__(self, server: Server, link: socket.socket) -> None:
-        self.server, self.link = server, link
-        self.code: int | None = None
+    def __init__(self, link: socket.socket, folder: Path, end: Callable[[], int]) -> None:
+        self.link, self._folder, self._end = link, folder, end
+        self._code: int | None = None
 
     def stop(self) -> int:
         """End it, whatever it is doing; its exit status, 128 and the signal where a signal ended it."""
-        if self.code is None:
+        if self._code is None:
             self.link.close()
-            with contextlib.suppress(OSError):
-                self.server.link.sendall(b"stop")
-            self.server.link.settimeout(30)
-            self.code = int(frames.receive(self.server.link, most=2**20)[0]["code"])
-        return self.code
+            self._code = self._end()
+            shutil.rmtree(self._folder, ignore_errors=True)
+        return self._code
 
 
 def environment() -> dict[str, str]:
@@ -137,15 +203,24 @@ def hidden() -> list[str]:
     return sorted({str(PACKAGE), *(os.path.join(place, "kdcourse") for place in packages())})
 
 
-_servers: dict[tuple[int, int], Server] = {}
+_servers: dict[tuple[int, int], Server | Alone] = {}
 
 
-def server() -> Server:
+def server() -> Server | Alone:
     """This thread's server, which is started when it is first asked for."""
     key = os.getpid(), threading.get_ident()
-    if key not in _servers or _servers[key].process.poll() is not None:
-        _servers[key] = Server()
-    return _servers[key]
+    found = _servers.get(key)
+    if isinstance(found, Server) and found.process.poll() is not None:
+        found = None
+    if found is None:
+        found = _servers[key] = Server() if sys.platform.startswith("linux") else Alone()
+    return found
+
+
+def restart() -> None:
+    """Give up this thread's server; the next answer gets a new one."""
+    if found := _servers.pop((os.getpid(), threading.get_ident()), None):
+        found.end()
 
 
 def isolation() -> tuple[str, ...]:

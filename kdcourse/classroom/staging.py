@@ -2,6 +2,7 @@
 
 import ast
 import shutil
+from collections.abc import Mapping
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -50,18 +51,19 @@ def _copy(target: Path, cut: tuple[str, ...]) -> None:
     (target / "classroom" / "__init__.py").write_text("", encoding="utf-8")
     (target / "_forbidden.py").write_text(FORBIDDEN, encoding="utf-8")
     for path in {place.partition(":")[0] for place in cut}:
-        functions = {place.partition(":")[2] for place in cut if place.startswith(f"{path}:")}
+        names = [place.partition(":")[2] for place in cut if place.startswith(f"{path}:")]
+        functions = {name: f"kdcourse.{path.partition('/')[0].removesuffix('.py')}.{name}" for name in names}
         file = target / path
         file.write_text(without(file.read_text(encoding="utf-8"), functions), encoding="utf-8")
 
 
-def without(source: str, functions: set[str]) -> str:
+def without(source: str, functions: Mapping[str, str]) -> str:
     """The module with a stub in place of each of the functions; what was written there is gone."""
     lines = source.splitlines(keepends=True)
     for node in reversed(ast.parse(source).body):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in functions:
             first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            lines[first - 1 : node.end_lineno] = [STUB.format(name=node.name, told=node.name)]
+            lines[first - 1 : node.end_lineno] = [STUB.format(name=node.name, told=functions[node.name])]
     return "".join(lines)
 
 

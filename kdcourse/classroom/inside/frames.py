@@ -25,9 +25,14 @@ def send(link: socket.socket, header: Any, body: bytes = b"") -> None:
 
 
 def receive(link: socket.socket, *, most: int, until: float | None = None) -> tuple[Any, bytes]:
-    """The next message. Raises `TooLong` beyond ``most`` bytes, `Closed`, ``TimeoutError`` at ``until`` (monotonic)."""
+    """The next message. Raises `TooLong` beyond ``most`` bytes, `Closed`, ``TimeoutError`` at ``until`` (monotonic).
+
+    A header that is none raises ``ValueError``.
+    """
     header, body = LENGTHS.unpack(_exactly(link, LENGTHS.size, until))
-    if header > HEADER or body > most:
+    if header > HEADER:
+        raise ValueError("no header")
+    if body > most:
         raise TooLong
     text = _exactly(link, header, until)
     return json.loads(text), _exactly(link, body, until)

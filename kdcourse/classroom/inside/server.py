@@ -26,6 +26,8 @@ def main(plan: dict[str, Any]) -> None:
     """Go behind the walls, import PyTorch, tell what is missing, and fork until the judge is gone."""
     link = socket.socket(fileno=plan["link"])
     missing = enter(plan) if plan["walls"] else ["namespaces"]
+    if missing:
+        namespaces.control(namespaces.DUMPABLE, 0)  # then no child reads this process's memory
     sys.path += [place for place in plan["paths"] if place not in sys.path]
     warm_up()
     missing += [] if filters_work() else ["calls"]
@@ -39,11 +41,11 @@ def main(plan: dict[str, Any]) -> None:
 def order(link: socket.socket) -> tuple[dict[str, Any], int]:
     """The judge's next order and the socket for the child; ends the server where the judge is gone."""
     while True:
-        text, descriptors, _, _ = socket.recv_fds(link, 4096, 1)
+        text, descriptors, _, _ = socket.recv_fds(link, 2**16, 1)
         if not text:
             os._exit(0)
         if descriptors:
-            return json.loads(text), descriptors[0]
+            return json.loads(text[text.index(b"{") :]), descriptors[0]  # a late "stop" may stand before it
 
 
 def enter(plan: dict[str, Any]) -> list[str]:
@@ -71,6 +73,10 @@ def warm_up() -> None:
     import torch
     import torch._dynamo  # imported by the first optimizer otherwise
 
+    from . import calls, runner  # noqa: F401 (a child does not see these files any more)
+
+    with contextlib.suppress(ImportError):
+        import scipy.stats  # noqa: F401
     torch.set_num_threads(1)
 
 
@@ -172,6 +178,9 @@ def become_nobody(asked: dict[str, Any], walled: bool) -> None:
 
 def begin(asked: dict[str, Any], descriptor: int, course: str, folder: str) -> None:
     """Limit this process, forget the server's `kdcourse`, and run the answer."""
+    from . import calls
+    from .runner import main as run
+
     limit(asked)
     os.chdir(folder)
     os.environ.update(HOME=folder, TMPDIR=folder, MPLCONFIGDIR=folder, MPLBACKEND="agg")
@@ -185,11 +194,7 @@ def begin(asked: dict[str, Any], descriptor: int, course: str, folder: str) -> N
         del sys.modules[name]
     sys.path[0] = course
     if asked["filter"]:
-        from kdcourse.classroom.inside import calls
-
         calls.install()
-    from kdcourse.classroom.inside.runner import main as run
-
     run(link)
 
 
@@ -199,7 +204,8 @@ def limit(asked: dict[str, Any]) -> None:
         import resource
     except ImportError:
         return
-    with open("/proc/self/statm") as file:
+    used = 0
+    with contextlib.suppress(OSError), open("/proc/self/statm") as file:
         used = int(file.read().split()[0]) * resource.getpagesize()
     wanted = {resource.RLIMIT_AS: used + asked["memory"], resource.RLIMIT_FSIZE: asked["files"],
               resource.RLIMIT_CPU: asked["seconds"], resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: 256}  # fmt: skip
@@ -208,3 +214,14 @@ def limit(asked: dict[str, Any]) -> None:
     for which, most in wanted.items():
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(which, (most, most))
+
+
+def alone(plan: dict[str, Any]) -> None:
+    """One child without a server and without walls, where this system has neither."""
+    if "share" in plan:
+        link = socket.fromshare(sys.stdin.buffer.read(plan["share"]))  # type: ignore[attr-defined]
+    else:
+        link = socket.socket(fileno=plan["link"])
+    sys.path += [place for place in plan["paths"] if place not in sys.path]
+    warm_up()
+    begin(plan, link.detach(), plan["course"], plan["folder"])
