@@ -193,6 +193,48 @@ def test_notebook_00_has_the_same_table():
 
 # ---- where one only clicks
 
+
+class Absent:
+    """What finds modules where ``kdcourse`` is not installed, or where ``matplotlib`` is not."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == self.name:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+def first_code(name):
+    return next("".join(cell["source"]) for cell in NOTEBOOKS[name]["cells"] if cell["cell_type"] == "code")
+
+
+@pytest.mark.parametrize("name", sorted(NOTEBOOKS))
+def test_a_notebook_says_which_line_installs_what_is_missing(name, monkeypatch):
+    for module in [module for module in sys.modules if module.partition(".")[0] == "kdcourse"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setattr(sys, "meta_path", [Absent("kdcourse"), *sys.meta_path])
+    with pytest.raises(ImportError) as raised:
+        exec(first_code(name), {})
+    said = str(raised.value)
+    assert said.startswith("kdcourse is missing")
+    clone, install = re.search(r"!(.+?) && (.+?) and restart$", said).groups()
+    assert (
+        re.fullmatch(r"git clone ADDRESS (\w+)", clone)[1]
+        == re.fullmatch(r"pip install -e '\./(\w+)\[course\]'", install)[1]
+    )
+    assert raised.value.__suppress_context__, "one sentence"
+
+
+def test_a_notebook_does_not_say_that_when_another_package_is_missing(monkeypatch):
+    for module in [module for module in sys.modules if module.startswith(("matplotlib", "kdcourse.plots"))]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.delattr("kdcourse.plots")
+    monkeypatch.setattr(sys, "meta_path", [Absent("matplotlib"), *sys.meta_path])
+    with pytest.raises(ImportError, match="matplotlib is not installed: pip install 'kdcourse.plots"):
+        exec(first_code("03_kl_derivation.ipynb"), {})
+
+
 DEV_CONTAINER = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8"))
 COMMAND = {"type": ["string", "array", "object"]}
 SIZED = {"type": "string", "pattern": r"^\d+([tgmk]b)?$"}
