@@ -157,6 +157,23 @@ def test_the_findings_say_no_more_than_was_found():
     assert lost > 0, "for 0.2 points of accuracy"
 
 
+def test_the_patience_that_distillation_needs_is_measured():
+    few, many = re.search(r"after (\d+) epochs or fewer this student is worse .* after (\d+) or more better",
+                          " ".join(README.split())).groups()  # fmt: skip
+    gains = {}
+    for record in load_results("distillation")["records"]:
+        arm, _, budget = record.get("arm", "").partition(", ")
+        if arm in ("alone", "distilled") and re.fullmatch(r"(\d+ epochs)?", budget):
+            gains.setdefault(int(budget.partition(" ")[0] or 75), {}).setdefault(arm, []).append(record["test"])
+    found = {
+        epochs: paired_interval(arms["distilled"], arms["alone"]) for epochs, arms in gains.items() if len(arms) == 2
+    }
+    assert int(few) == max(epochs for epochs, gain in found.items() if gain.high < 0)
+    assert int(many) == min(epochs for epochs, gain in found.items() if gain.low > 0)
+    assert all(gain.high < 0 for epochs, gain in found.items() if epochs <= int(few))
+    assert all(gain.low > 0 for epochs, gain in found.items() if epochs >= int(many))
+
+
 def test_there_are_five_findings_and_nothing_else_in_the_list():
     assert len([line for line in LINES if "notebooks/" in line]) == len(FOUND) == 5
 
