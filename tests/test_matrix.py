@@ -18,6 +18,9 @@ CHANGING = [helper for helper in DIFFERENT if helper.effect != MEASURES]
 COMPUTED = [kind for kind in KINDS if " norm" in kind.name and "batch" not in kind.name]
 COMPUTED += [NETWORKS["torch's prune"], NETWORKS["own parametrization"]]
 
+# what a mask must not change: ties, memory layout, what is frozen
+MASKED = [NETWORKS[name] for name in ("tied weights", "channels last", "frozen part")]
+
 
 def chain(helper: Helper) -> tuple[Helper, ...]:
     return (*(BY_NAME[name] for name in helper.after.split(" > ") if name), helper)
@@ -48,6 +51,7 @@ def pairs(kind: Kind, firsts: list[Helper]) -> list[tuple[Kind, Helper, Helper]]
 
 EVERY_PAIR = [pair for kind in BASES for pair in pairs(kind, DIFFERENT if kind is BASES[0] else CHANGING)]
 EVERY_PAIR += [pair for kind in COMPUTED for pair in pairs(kind, [BY_NAME["bake"]])]
+EVERY_PAIR += [pair for kind in MASKED for pair in pairs(kind, [BY_NAME["layer masks"]])]
 PAIRS = [
     cell(kind, (first, second), f"{first.name} > {second.name}", slow=kind in BASES and kind is not base(first, second))
     for kind, first, second in EVERY_PAIR

@@ -47,6 +47,8 @@ class Twin:
         self.inputs_rounded: dict[str, tuple[oracles.Bounds, int]] = {}
         self.outputs_rounded: dict[str, tuple[oracles.Bounds, int]] = {}
         self.before_rounding: dict[str, tuple[Tensor, Callable[[Tensor], Tensor]]] = {}
+        self.traits = {} if is_lazy(self.real) else traits(self.real)
+        self.in_order = not any(COMPUTED.search(name) for name, _ in self.real.named_parameters())
         self.read()
         if kind not in HELD and not is_lazy(self.real):
             self.hold(self.real, "the matrix itself: a plain copy")
@@ -175,6 +177,7 @@ def take(helper: Helper, twin: Twin) -> str:
         where = traceback.extract_tb(error.__traceback__)[-1]
         at = f"{Path(where.filename).name}:{where.lineno}"
         raise Failed(f"what came out cannot be checked: {type(error).__name__} at {at}: {error}") from error
+    check_traits(twin)
     return "warned" if said else "right"
 
 
@@ -205,6 +208,46 @@ def condition(model: nn.Module) -> tuple[Any, ...]:
     wanted = [value.requires_grad for value in model.parameters()]
     hooks = [(len(part._forward_hooks), len(part._forward_pre_hooks)) for part in model.modules()]
     return values, modes, wanted, hooks, [type(part).__name__ for part in model.modules()]
+
+
+COMPUTED = re.compile(r"parametrizations\.(\w+)\.original\d*|(?<=weight)_(orig|v|g)$")
+
+
+class Trait(NamedTuple):
+    """What is so of a parameter beside its values."""
+
+    trained: bool
+    channels_last: bool | None
+    """none where it is no image filter"""
+    tied: frozenset[str]
+
+
+def traits(model: nn.Module) -> dict[str, Trait]:
+    """Of each parameter, in their order, under the names that they have where nothing computes them."""
+    named = [(COMPUTED.sub(r"\1", name), value) for name, value in model.named_parameters(remove_duplicate=False)]
+    return {
+        name: Trait(
+            value.requires_grad,
+            value.is_contiguous(memory_format=torch.channels_last) and not value.is_contiguous()
+            if value.ndim == 4 else None,
+            frozenset(other for other, their in named if their is value),
+        )
+        for name, value in named
+    }  # fmt: skip
+
+
+def check_traits(twin: Twin) -> None:
+    """Fail where a parameter that is still there is not as it was; ties may part where the values have."""
+    now, values = traits(twin.real), dict(twin.real.named_parameters(remove_duplicate=False))
+    for name in twin.traits.keys() & now.keys():
+        before, after = twin.traits[name], now[name]
+        demand(after.trained == before.trained, f"{name!r} takes a gradient where it took none, or none any more")
+        demand(after.channels_last in (before.channels_last, None), f"{name!r} is laid out in memory in another way")
+        for other in (before.tied - after.tied) & values.keys():
+            parted = name in values and not torch.equal(values[name], values[other])
+            demand(parted, f"{name!r} and {other!r} are equal, and no longer tied")
+    if set(now) == set(twin.traits) and twin.in_order and set(now) <= set(values):
+        demand(list(now) == list(twin.traits), "the parameters stand in another order")
 
 
 def named(name: str, said: str) -> bool:

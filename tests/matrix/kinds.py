@@ -226,9 +226,10 @@ def lstm_cell() -> nn.Module:
     return Own(compute, cell=nn.LSTMCell(WIDTH, 6), head=nn.Linear(6, CLASSES))
 
 
-def transposed(groups: int) -> nn.Sequential:
-    up = nn.ConvTranspose2d(4, 6, 2, stride=2, groups=groups)
-    return flat([nn.Conv2d(3, 4, 3), up, nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(2)], 24)
+def transposed(channels: int, groups: int) -> nn.Sequential:
+    up = nn.ConvTranspose2d(4, channels, 2, stride=2, groups=groups)
+    rest = [nn.BatchNorm2d(channels), nn.ReLU(), nn.AdaptiveAvgPool2d(2)]
+    return flat([nn.Conv2d(3, 4, 3), up, *rest], 4 * channels)
 
 
 def convolved(kind: type[nn.Module], norm: type[nn.Module], channels: int, width: int) -> nn.Sequential:
@@ -312,8 +313,8 @@ KINDS = [
     Kind("LSTMCell", lstm_cell, SEQUENCES),
     Kind("Conv1d", lambda: convolved(nn.Conv1d, nn.BatchNorm1d, 3, 32), "series"),
     Kind("Conv3d", lambda: convolved(nn.Conv3d, nn.BatchNorm3d, 2, 32), "volumes"),
-    Kind("ConvTranspose2d", lambda: transposed(1), IMAGES),
-    Kind("grouped ConvTranspose2d", lambda: transposed(2), IMAGES),
+    Kind("ConvTranspose2d", lambda: transposed(4, 1), IMAGES),
+    Kind("grouped ConvTranspose2d", lambda: transposed(6, 2), IMAGES),
     Kind("grouped convolution", lambda: conv(groups=2), IMAGES),
     Kind("depthwise convolution", channelwise, IMAGES, ties="3"),
     Kind("dilated convolution", lambda: conv(dilation=2, padding=2), IMAGES),
