@@ -109,8 +109,8 @@ EXERCISE = Exercise(
         Misconception(
             "targets by position",
             order_ignored,
-            "you take the kept logits by position, but the images were shuffled: nearly every target belongs to "
-            "another image. The loss still falls, and the student learns noise. Index the kept logits with the row "
+            "you take the cached logits by position, but the images were shuffled: nearly every target belongs to "
+            "another image. The loss still falls, and the student learns noise. Index the cached logits with the row "
             "numbers",
         ),
         Misconception(

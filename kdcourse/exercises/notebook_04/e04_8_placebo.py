@@ -211,7 +211,7 @@ EXERCISE = Exercise(
         Misconception(
             "order reversed",
             order_reversed,
-            "you reverse the rows of each label. In the middle of an odd number a row then keeps its own logits: "
+            "you reverse the rows of each label. In the middle of an odd number, one row then keeps its own logits: "
             "`roll(-1)`",
         ),
         Misconception(

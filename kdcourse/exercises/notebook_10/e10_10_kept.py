@@ -82,7 +82,7 @@ EXERCISE = Exercise(
     ),
     misconceptions=(
         Misconception(
-            "kept logits by position",
+            "cached logits by position",
             kept_by_position,
             "the images are shuffled and the cached logits are not: targets belong to other images. The loss still "
             "falls; it falls towards the mean target",
