@@ -86,7 +86,7 @@ def told(expected, got):
         (torch.zeros(2), torch.zeros(2, 1), ["wrong shape: (2, 1), not (2,)"]),
         (2.0, torch.zeros(2), ["wrong shape: (2,), not a single number"]),
         (torch.zeros(2), [0.0, 0.0], ["a list, not a tensor of float32"]),
-        (torch.zeros(2, dtype=torch.int32), torch.zeros(2, dtype=torch.int64), ["int64, and int32 is asked for\n"]),
+        (torch.zeros(2, dtype=torch.int32), torch.zeros(2, dtype=torch.int64), ["int64 instead of int32\n"]),
         (torch.zeros(2), torch.zeros(2, dtype=torch.float64), ["changed the precision"]),
         (torch.zeros(2), torch.zeros(2, device="meta"), ["a tensor of float32 on meta, not a tensor of float32"]),
         ("left", ValueError("wrong"), ["ValueError as a value: an error is raised, not returned"]),
@@ -174,7 +174,7 @@ def double(x):
         (
             lambda x: 2 * x if x >= 0 else [][0],
             "accepts",
-            "For a negative x it raises IndexError; a ValueError is asked",
+            "For a negative x it raises IndexError instead of a ValueError",
         ),
     ],
 )

@@ -67,7 +67,7 @@ def solution(id: str, confirm: bool = False) -> None:
     """
     exercise = _exercise(id)
     if Path(__file__).with_name("WITHHELD").exists():
-        say(f'In this class the solutions come later. hint("{id}") helps a step further.')
+        say(f'In this class the solutions come later. hint("{id}") gives a hint.')
         return
     if not confirm:
         say(f'Sure? hint("{id}") may be enough. If you want it: solution("{id}", confirm=True)')

@@ -233,5 +233,5 @@ def report(exercise: Exercise, verdict: Verdict) -> str:
     mark = {"right": "✔", "unattempted": "–"}.get(verdict.kind, "✘")
     lines = [f"{mark} {exercise.id} {exercise.title}: {verdict.text}"]
     if mark == "✘":
-        lines.append(f'  hint("{exercise.id}") takes you a step further')
+        lines.append(f'  hint("{exercise.id}") gives a hint')
     return "\n".join([*lines, *([verdict.printed] if verdict.printed else [])])

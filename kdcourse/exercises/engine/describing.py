@@ -79,7 +79,7 @@ def what_differs(found: Difference) -> str:
 def _wrong_dtype(found: Difference, where: str) -> str:
     got, expected = (str(side.dtype).removeprefix("torch.") for side in (found.got, found.expected))
     why = ": something on the way changed the precision" if "float" in got and "float" in expected else ""
-    return f"the value is right{where}, but its dtype is {got}, and {expected} is asked for{why}"
+    return f"the value is correct{where}, but its dtype is {got} instead of {expected}{why}"
 
 
 def both_sides(expected: Any, got: Any, found: Difference) -> str:

@@ -44,14 +44,14 @@ def _about_the_type(want: Outcome, found: Outcome) -> str:
 def _about_the_gradient(exercise: Exercise, want: Outcome, found: Outcome) -> str:
     if want.has_graph and not found.has_graph:
         return (
-            "the value is right, but no gradient flows through it, so nothing would be learned. "
-            ".item(), .detach(), .data, NumPy, torch.tensor(…) and no_grad all cut the gradient off"
+            "the value is correct, but no gradient flows through it, so nothing would be learned. "
+            ".item(), .detach(), .data, NumPy, torch.tensor(…) and no_grad all cut off the gradient"
         )
     none = (None,) * len(exercise.gradients)
     sides = zip(want.gradients or none, found.gradients or none, strict=True)
     entries = gradient_differences(exercise, want, found)
     names = list(inspect.signature(exercise.reference).parameters)
-    lines = ["the value is right, but its gradient is not."]
+    lines = ["the value is correct, but its gradient is not."]
     for place, (one, other), entry in zip(exercise.gradients, sides, entries, strict=True):
         if entry:
             lines += [f"  with respect to {names[place]}:", both_sides(one, other, entry)]
@@ -62,12 +62,12 @@ def about_refusals(case: Case, got: Outcome) -> tuple[str, str]:
     """Kind and text where a call should have been refused by a ``ValueError``."""
     if got.error is not None:
         kind = type(got.error).__name__
-        text = f"right on all proper arguments. For {case.refused} it raises {kind}; a ValueError is asked for"
+        text = f"correct for all valid arguments. For {case.refused} it raises {kind} instead of a ValueError"
         return "accepts", f"{text}\n  {own_line(got.error)}"
     kind = "broadcast" if "shape" in case.refused else "accepts"
     more = " PyTorch broadcasts silently, so nothing else will tell you." if kind == "broadcast" else ""
     accepts = f"your function accepts {case.refused}, and returns {describe(got.value)}"
-    return kind, f"right on all proper arguments, but {accepts}.{more} Raise a ValueError there"
+    return kind, f"correct for all valid arguments, but {accepts}.{more} Raise a ValueError there"
 
 
 def _call(exercise: Exercise, case: Case) -> str:
