@@ -48,7 +48,7 @@ def blur(images: Tensor, *, radius: float) -> Tensor:
 
 
 def fade(images: Tensor, *, share: float) -> Tensor:
-    """Contrast that is lost: images · (1 - share) + share / 2.
+    """Reduced contrast: images · (1 - share) + share / 2, so that black becomes grey.
 
     >>> fade(torch.tensor([0.0, 0.5, 1.0]).reshape(1, 1, 1, 3), share=0.2).flatten()
     tensor([0.1000, 0.5000, 0.9000])

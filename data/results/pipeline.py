@@ -1,6 +1,6 @@
 """The chain of notebook 09 on the embedded digits, five paired seeds: each stage, four orders, and what else shrank.
 
-A wide teacher is distilled into a student, whose channels are halved, whose loss is mended with the teacher, whose
+A wide teacher is distilled into a student, whose channels are halved, whose loss is repaired with the teacher, whose
 numbers become whole ones, and which ends as a file that onnxruntime runs. Every small network has the same shape and
 has seen the same number of images. Accuracies of files are measured by running the files. The last records time the
 files and networks of seed 0 against each other: leave the machine alone meanwhile.

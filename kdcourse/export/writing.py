@@ -15,7 +15,7 @@ from ._quiet import quiet
 from ._tracing import check_traced, culprit, reason, traced
 from .running import Batch, StrPath
 
-MOST_BYTES = 2**31  # what one protobuf message holds
+MOST_BYTES = 2**31  # what fits into one protobuf message
 
 
 def to_onnx(
@@ -90,7 +90,7 @@ def _unwrapped(model: nn.Module) -> nn.Module:
 
 
 def _names(what: str, wanted: Sequence[str] | None, found: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
-    """The names to write: as many as there are, no two alike."""
+    """The names to write: as many as there are, no two equal."""
     names = list(found if wanted is None else wanted)
     if isinstance(wanted, str) or len(names) != len(found) or not all(isinstance(name, str) and name for name in names):
         raise ValueError(f"{what} must be a list of {len(found)} names (of {list(found)}), got {wanted!r}")

@@ -42,7 +42,7 @@ def pareto_points(records: Sequence[Mapping[str, Any]], *, cost: str) -> list[Po
     for record in records:
         if record.get(cost) is not None:
             found.setdefault((record["arm"], record["stage"]), []).append((record[cost], record["test"]))
-    # rounded, so that sums of the same shares in another order stay ties
+    # rounded, so that sums of the same values in another order stay ties
     means = {key: [round(fmean(column), 12) for column in _columns(seeds)] for key, seeds in found.items()}
     return [
         Point(arm, stage, cost=means[arm, stage][0], gain=means[arm, stage][1], seeds=seeds if len(seeds) > 1 else ())
@@ -64,8 +64,8 @@ def pareto(
     """Gain over cost (logarithmic): a staircase and names for the undominated points, hollow markers for the rest.
 
     Colour and marker tell the kind, seven at most; ``kinds`` fixes their order when not all are there. Seeds are dots.
-    What lies below a hole of more than ``gap`` is drawn at the bottom edge with its value, so that a network that
-    fails does not squeeze the others. Names are placed for the Axes as they are now: in a figure of several, draw the
+    What is below a hole of more than ``gap`` is drawn at the bottom edge with its value, so that a network that
+    fails does not squeeze the others. Names are placed for the present Axes: in a figure of several, draw the
     others first.
 
     >>> figure, axis = axes_grid()
@@ -82,7 +82,7 @@ def pareto(
     heights = sorted((gain for p in points for _, gain in ((p.cost, p.gain), *p.seeds)), reverse=True)
     floor = next((high for high, low in pairwise(heights) if high - low > gap), heights[-1])
     spread = heights[0] - floor or 0.01
-    edge = floor - 0.15 * spread  # where what lies below the hole is drawn
+    edge = floor - 0.15 * spread  # where what is below the hole is drawn
     axis.set(title=title, xlabel=xlabel, ylabel=ylabel, xscale="log")
     axis.set_ylim((edge if heights[-1] < floor else floor) - 0.08 * spread, heights[0] + 0.08 * spread)
     shown = [p._replace(gain=_raised(p.gain, floor, edge), seeds=[(x, _raised(y, floor, edge)) for x, y in p.seeds])

@@ -10,7 +10,7 @@ from .style import BLUE, GREEN, PURPLE, RED, check_count
 
 
 def weight_histogram(axis: Axes, weights: Mapping[str, Tensor], *, threshold: float, bins: int = 81) -> Axes:
-    """How often each weight's value occurs, one line per layer, on a log scale; what lies in the band is pruned.
+    """How often each weight's value occurs, one line per layer, on a log scale; what is in the band is pruned.
 
     >>> figure, axis = axes_grid()
     >>> axis = weight_histogram(axis, {"first": torch.randn(100), "last": torch.randn(50)}, threshold=0.5)

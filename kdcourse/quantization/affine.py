@@ -14,7 +14,7 @@ from .._base.checks import check_finite
 
 
 class QuantParams(NamedTuple):
-    """How reals become integers in [qmin, qmax]: ``scale`` and ``zero_point`` are 0-d, or (C,) along ``axis``."""
+    """How floats become integers in [qmin, qmax]: ``scale`` and ``zero_point`` are 0-d, or (C,) along ``axis``."""
 
     scale: Tensor
     zero_point: Tensor
@@ -126,7 +126,7 @@ def dequantize(codes: Tensor, params: QuantParams) -> Tensor:
 def fake_quantize(tensor: Tensor, params: QuantParams) -> Tensor:
     """``dequantize(quantize(tensor))``: the rounding without the integers, differentiable straight through.
 
-    The gradient passes unchanged where the integer before clamping lies in [qmin, qmax], and is 0 elsewhere.
+    The gradient passes unchanged where the integer before clamping is in [qmin, qmax], and is 0 elsewhere.
 
     Source: Bengio, Léonard, Courville 2013, arXiv:1308.3432 (straight-through); Jacob et al. 2018,
     arXiv:1712.05877, section 3.
@@ -149,7 +149,7 @@ def sqnr_db(signal: Tensor, approximation: Tensor, *, axis: int | None = None) -
     """Signal-to-quantization-noise ratio 10 · log10(Σ r² / Σ (r - r̂)²) in decibels, float64.
 
     0-d, or (C,) with ``axis``. Equal tensors give +infinity, also where both are zero; a zero signal that was not
-    kept gives -infinity. A uniform signal gains 20 · log10(2) ≈ 6.02 dB a bit.
+    kept gives -infinity. A uniform signal gains 20 · log10(2) ≈ 6.02 dB per bit.
 
     >>> round(sqnr_db(torch.tensor([10.0]), torch.tensor([9.0])).item(), 2)
     20.0

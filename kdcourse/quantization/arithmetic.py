@@ -46,7 +46,7 @@ def integer_conv2d(
 ) -> Tensor:
     """Convolution of codes (N, in, H, W) as `integer_linear` of every patch: int32 (N, out, H', W').
 
-    The border is padded with the zero point, the code of the real number 0.
+    The border is padded with the zero point, the code of 0.
 
     >>> codes, weight = torch.full((1, 1, 2, 2), 7, dtype=torch.uint8), torch.ones(1, 1, 2, 2, dtype=torch.int8)
     >>> integer_conv2d(codes, weight, torch.zeros(1, dtype=torch.int32), input_zero_point=2)  # four times 7 - 2

@@ -18,7 +18,7 @@ from .affine import fake_quantize_formula, integer_range, qparams_from_range
 
 
 class Range(NamedTuple):
-    """The smallest and largest real number to be represented."""
+    """The smallest and largest number to be represented."""
 
     minimum: float
     maximum: float
@@ -46,7 +46,7 @@ def min_max_range(batches: Sequence[Tensor]) -> Range:
 
 
 def moving_average_range(batches: Sequence[Tensor], *, momentum: float = 0.01) -> Range:
-    """Exponential average of the batches' extremes: m ← m + momentum · (m_batch - m), the first batch as it is.
+    """Exponential average of the batches' extremes: m ← m + momentum · (m_batch - m), the first batch unchanged.
 
     Depends on the order of the batches. ``momentum`` in (0, 1].
 
@@ -66,9 +66,9 @@ def moving_average_range(batches: Sequence[Tensor], *, momentum: float = 0.01) -
 
 
 def percentile_range(batches: Sequence[Tensor], *, percentile: float = 99.99) -> Range:
-    """The range that holds ``percentile`` per cent of all values, the rest cut in equal shares at both ends.
+    """The range that contains ``percentile`` percent of all values, the rest clipped in equal parts at both ends.
 
-    The limits are values that occurred: no share is cut that is larger than asked for. ``percentile`` in (0, 100].
+    The limits are values that occurred: no larger part is clipped than asked for. ``percentile`` in (0, 100].
     Differs from onnxruntime, which reads the same limits off a histogram, right to one of its bins.
 
     >>> percentile_range([torch.arange(1000.0)], percentile=99.8)
@@ -78,7 +78,7 @@ def percentile_range(batches: Sequence[Tensor], *, percentile: float = 99.99) ->
     if not 0 < percentile <= 100:
         raise ValueError(f"percentile must lie in (0, 100], got {percentile}")
     values = torch.cat([batch.detach().flatten() for batch in batches]).sort().values
-    # the small term keeps 0.1 % of 1,000 at one value, where the floating-point share is a hair below
+    # the small term keeps 0.1 % of 1,000 at one value, where the floating-point fraction is slightly below
     cut = math.floor((100 - percentile) / 200 * len(values) + 1e-9)
     return Range(values[cut].item(), values[len(values) - 1 - cut].item())
 

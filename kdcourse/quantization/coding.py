@@ -40,8 +40,8 @@ MOST_WEIGHTS = 2**24
 def write_coded(path: str | os.PathLike[str], shared: Mapping[str, SharedWeight]) -> None:
     """Write shared weights as one entropy-coded file, of which `read_coded` gives every bit back.
 
-    Codebooks are float32, of 1 to 256 finite values that float16 holds exactly, as `shared_weights` rounds them; a
-    file holds up to 2^24 weights. It is written beside ``path`` and renamed, so an interruption leaves the old one
+    Codebooks are float32, of 1 to 256 finite values that float16 represents exactly, as `shared_weights` rounds them; a
+    file stores up to 2^24 weights. It is written beside ``path`` and renamed, so an interruption leaves the old one
     whole. Raises ``ValueError`` naming the tensor that cannot be stored, ``ImportError`` without constriction.
 
     Source: Han, Mao, Dally 2016, arXiv:1510.00149, section 4. Differs: adaptive models, range coder.

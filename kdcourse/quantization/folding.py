@@ -30,7 +30,7 @@ def fold_batchnorm(model: Model) -> Model:
     ``nn.Sequential`` a batch norm vanishes and the other layers keep their names; in any other network, whose calls
     `torch.fx` lists, an ``nn.Identity`` takes its place. A batch norm that does not have such a layer for itself stays,
     and a warning says why. The linear layer before a batch norm takes (N, features) alone. Raises ``ValueError`` for a
-    network that `torch.fx` cannot trace, a weight that is computed (a mask is none such), and a batch norm without
+    network that `torch.fx` cannot trace, a weight that is computed (a mask is not), and a batch norm without
     running statistics or of another width.
 
     Source: Jacob et al. 2018, arXiv:1712.05877, section 3.2, equation 14.

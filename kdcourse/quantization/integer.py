@@ -40,7 +40,7 @@ class IntegerLayer(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class IntegerNetwork:
-    """Layers that pass integers on; calling it takes real images and returns real logits.
+    """Layers that pass integers on; calling it takes float images and returns float logits.
 
     >>> model, images = nn.Sequential(nn.Linear(4, 2)), torch.rand(16, 4)
     >>> rounded = fake_quantize_model(model, activation_bits=8, ranges=calibrate(model, [images]))
@@ -79,7 +79,7 @@ def integer_network(model: nn.Module) -> IntegerNetwork:
     """Turn a `fake_quantize_model` with quantized activations into integers.
 
     ``model``: a plain ``nn.Sequential`` of convolution, linear, ReLU, flatten, dropout and identity layers, batch norm
-    folded; one layer may stand in several places.
+    folded; one layer may be used in several places.
     Each layer's output takes the next one's input range; the last keeps its accumulators, or has its own
     range with ``quantize_output=True``. Biases become int32 with the scale s_x · s_w and no zero point.
     Given the same codes, a layer differs from the model's by at most one unit, and seldom (on the course's digits

@@ -39,7 +39,7 @@ class WeightQuantizer(Rounding):
         self.bits, self.axis = bits, axis
 
     def qparams(self, weight: Tensor) -> QuantParams:
-        """The parameters for ``weight`` as it is now."""
+        """The parameters for the current ``weight``."""
         return choose_qparams(widen(weight), bits=self.bits, symmetric=True, axis=self.axis)
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class LearnedStep(Rounding):
         self.step = nn.Parameter(start if start > 0 else torch.ones_like(start))
 
     def qparams(self, weight: Tensor) -> QuantParams:
-        """The parameters that the learned step stands for."""
+        """The parameters of the learned step."""
         step = widen(self.step.detach().abs())
         return QuantParams(step, torch.zeros_like(step, dtype=torch.int32), self.bits, self.qmin, self.qmax)
 
@@ -78,7 +78,7 @@ class LearnedStep(Rounding):
 
 
 class ActivationQuantizer(nn.Module):
-    """Affine activations in a calibrated range that training leaves as it is; zeros stay exact."""
+    """Affine activations in a calibrated range that training does not change; zeros stay exact."""
 
     scale: Tensor
     zero_point: Tensor
@@ -130,7 +130,7 @@ def fake_quantize_model(
     attention. Weights are symmetric per output channel (dimension 1 in a transposed convolution, else 0), with scales
     that follow them; with ``learned_step`` a scale per layer is learned. ``activation_bits`` (none: left alone) rounds
     the inputs of those that are linear or convolution layers, within ``ranges``, as `calibrate` returns them;
-    ``quantize_output`` also the output of the one that ran last there. Biases stay real, masks stay and work on what is
+    ``quantize_output`` also the output of the one that ran last there. Biases stay float; masks work on what is
     rounded, weights that something else computes are rounded after it; half-precision numbers are rounded in float32.
     The shape of the copy: `torch.nn.utils.parametrize` on the weights, hooks for the activations. What is left out is
     named in a warning. Raises ``ValueError`` for a model without such layers, an unknown layer name, ranges that lack

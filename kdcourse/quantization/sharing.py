@@ -1,4 +1,4 @@
-"""Weight sharing: a layer's weights drawn from a small codebook, so that only an index a weight is stored."""
+"""Weight sharing: a layer's weights drawn from a small codebook, so that only an index per weight is stored."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -18,7 +18,7 @@ class SharedWeight(NamedTuple):
     indices: Tensor
 
     def weight(self) -> Tensor:
-        """The shared weights as reals."""
+        """The shared weights as floats."""
         return self.codebook[self.indices.long()]
 
 
@@ -106,12 +106,12 @@ def share_model(
     """A copy of ``model`` whose weights are codebook entries, to be trained as such.
 
     ∂L/∂codebook[k] = Σ of ∂L/∂w over the weights w with index k. Codebooks start from `kmeans_share` of the weights
-    in use, under masks or other parametrizations, which the copy no longer has; indices stay as they are, and entries
+    in use, under masks or other parametrizations, which the copy no longer has; indices do not change, and entries
     without a weight are left out. ``bits``: 1 to 8, or by layer name for those layers alone: linear, convolution and
-    recurrent layers and attention; what else there is is named in a warning. ``bias_bits`` shares their biases, too.
+    recurrent layers and attention; what else there is is named in a warning. ``bias_bits`` shares their biases as well.
     With ``keep_zeros`` (pruned) zeros stay exactly zero, whatever the optimizer does. The copy computes with codebooks
     rounded to float16: what it does is what `shared_weights` stores. Raises ``ValueError`` for a model without such
-    layers, an unknown layer name, tied weights, or weights that float16 cannot hold.
+    layers, an unknown layer name, tied weights, or weights that float16 cannot represent.
 
     Source: Han, Mao, Dally 2016, arXiv:1510.00149, section 3.3.
 
@@ -142,7 +142,7 @@ def share_model(
 
 
 def shared_weights(model: nn.Module) -> dict[str, SharedWeight]:
-    """The codebooks and indices of a `share_model`, by parameter name; values are float32 that float16 holds exactly.
+    """The codebooks and indices of a `share_model`, by parameter name; values are exact in float16.
 
     ``load_shared`` of the result into a plain model gives the weights that ``model`` computes with. Raises
     ``ValueError`` for a model that shares nothing, a codebook that training has led beyond float16, or shared weights

@@ -10,7 +10,7 @@ from .sharing import SharedWeight
 
 
 def drop_dead_units(shared: Mapping[str, SharedWeight]) -> dict[str, SharedWeight]:
-    """The same network, without the weights into hidden units that no weight leaves: its outputs stay as they are.
+    """The same network, without the weights into hidden units that no weight leaves: its outputs do not change.
 
     For multilayer perceptrons, ``shared`` holding the weights in the order of the layers. Such a unit's weights become
     zero, where the codebook has a zero, and its bias the commonest entry: both take fewer bytes in a coded file.
