@@ -14,7 +14,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / ".ci"))
-from bindings import files, words  # noqa: E402 (scripts, no package)
+from bindings import claims, files, words  # noqa: E402 (scripts, no package)
 
 NUMBERS = [path.stem.removeprefix("notebook_") for path in sorted((ROOT / "tests" / "bindings").glob("*.toml"))]
 
@@ -252,7 +252,6 @@ def test_a_claim_deleted_or_loosened_is_noticed(course):
 
 def test_two_cells_exchanged_are_noticed(course):
     notebook = copy.deepcopy(course[0])
-    claiming = [n for n, found in enumerate(notebook.cells) if "✔" in str(found.get("outputs", ""))]
-    one, other = claiming[1], claiming[2]
+    one, other = sorted({claim.cell for claim in claims.printed_claims(notebook.cells)})[1:3]
     notebook.cells[one], notebook.cells[other] = notebook.cells[other], notebook.cells[one]
     assert files.all_problems(notebook, course[1])

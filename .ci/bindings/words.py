@@ -160,8 +160,9 @@ def no_result(block: str, sentence: str) -> bool:
     return bool(
         NO_RESULT.match(block)
         or sentence.strip("*_> \"'”)").endswith("?")
-        or re.match(r'[*>\s-]*\*\*["“]|\W*["“][^"”]*["”]\W*$', sentence)
+        or re.fullmatch(r'\W*["“][^"”]*["”]\W*', sentence)
         or ORDERS.fullmatch(sentence.split()[0].strip("*_>("))
+        and not states(sentence)
     )
 
 
