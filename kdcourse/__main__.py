@@ -258,8 +258,8 @@ def main() -> int:
     parser.add_argument(
         "command",
         choices=["doctor", "lab", "progress", "release", "grade"],
-        help="doctor: check the set-up; lab: open the course; progress: which exercises you have solved; "
-        "release: write what a class needs; grade: grade what it hands in",
+        help="doctor: check the set-up; lab: open your copies of the notebooks; progress: which exercises you have "
+        "solved; release: write what a class needs; grade: grade what it hands in",
     )
     options, rest = parser.parse_known_args(sys.argv[1:2])
     rest = sys.argv[2:]

@@ -205,7 +205,7 @@ def _grade_id(cell: NotebookNode) -> str | None:
 
 
 def _title(cell: NotebookNode) -> str:
-    first = next(iter(_text(cell)[1].splitlines()), "")
+    first = _grade_id(cell) or next(iter(_text(cell)[1].splitlines()), "")
     return f'"{first[:60]}{"…" if len(first) > 60 else ""}"'
 
 

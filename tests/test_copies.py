@@ -278,7 +278,7 @@ def test_what_has_no_place_is_in_a_notebook_beside_it_once(course):
     said = copies.refresh(course)
     left = mine(course, "00_start_left_over.ipynb")
     assert said[1] == (
-        f'my_course/{FIRST}: the original of your cell "def f(a):" is gone: it is in 00_start_left_over.ipynb.'
+        f'my_course/{FIRST}: the original of your cell "answer-00-1" is gone: it is in 00_start_left_over.ipynb.'
     )
     assert sources(nbformat.read(left, as_version=4)) == ["def f(a):\n    return a"]
     copies._append(left, nbformat.read(left, as_version=4).cells)  # as after a kill between the two files
