@@ -123,9 +123,9 @@ EXERCISE = Exercise(
     title="accuracy",
     question=(
         "For each image a network outputs one number per class, its **logits**, and predicts the class with the "
-        "largest. Write `my_accuracy(logits, labels)`: `logits` has the shape (N, C), `labels` (N,) holds the correct "
-        "classes. Return the fraction of correct predictions, a number between 0 and 1. Raise a `ValueError` if the "
-        "number of rows and the number of labels differ."
+        "largest. Write `my_accuracy(logits, labels)`: `logits` has the shape (N, C), `labels` (N,) contains the "
+        "correct classes. Return the fraction of correct predictions, a number between 0 and 1. Raise a `ValueError` "
+        "if the number of rows and the number of labels differ."
     ),
     skeleton=(
         'def my_accuracy(logits, labels):\n    """Fraction of rows whose largest logit is the label\'s."""\n    ...'
