@@ -64,7 +64,8 @@ def read_submission(path: Path) -> NotebookNode:
         raise ValueError(f"{path.name} cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
         raise ValueError(f"{path.name} is no notebook: its text is not what Jupyter writes") from None
-    return node({"cells": [_plain_cell(cell) for cell in _cells(told, path.name)]})  # type: ignore[no-any-return]
+    notebook: NotebookNode = node({"cells": [_plain_cell(cell) for cell in _cells(told, path.name)]})
+    return notebook
 
 
 def _cells(told: Any, name: str) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..engine.core import Case, Exercise, Misconception, case, draw
+from ..engine.core import Case, Exercise, Misconception, case, draw, integer
 from .e02_2_entropy import entropy
 from .e02_3_slope import entropy_slope
 
@@ -112,6 +112,11 @@ def temperature_for_cases() -> list[Case]:
             case(draw(4, 3, seed=7) / 60, 0.4), case(draw(4, 5, seed=8) * 300, 1.1)]  # fmt: skip
 
 
+def drawn_logits(g: torch.Generator) -> Case:
+    classes = integer(g, 3, 6)
+    return case(draw(integer(g, 2, 5), classes, seed=g), integer(g, 4, 9) / 10 * math.log(classes))
+
+
 EXERCISE = Exercise(
     id="02.4",
     title="the temperature for an entropy",
@@ -127,6 +132,7 @@ EXERCISE = Exercise(
     reference=temperature_for,
     alternatives=(temperature_by_newton, temperature_by_grids),
     cases=temperature_for_cases,
+    drawn=drawn_logits,
     hints=(
         "Is the entropy at the middle too low or too high? Which half can you drop?",
         "Entropy below `wanted`: the temperature is too low, so `low = middle`. Else `high = middle`.",

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..engine.core import Case, Exercise, Misconception, case, draw
+from ..engine.core import Case, Exercise, Misconception, case, draw, integer
 
 
 def pruned_weights(weight: Tensor, threshold: float) -> Tensor:
@@ -75,6 +75,7 @@ EXERCISE = Exercise(
     reference=pruned_weights,
     alternatives=(pruned_by_product, pruned_by_masked_fill, pruned_by_hardshrink),
     cases=pruned_cases,
+    drawn=lambda g: case(draw(integer(g, 2, 5), integer(g, 2, 5), seed=g), integer(g, 1, 40) / 10),
     hints=(
         "Two kinds of weights, two rules. What happens to a weight of -0.75 when the threshold is 0.25?",
         "Decide for each weight separately, and by its absolute value: a comparison of tensors gives a mask.",

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..engine.core import Case, Exercise, Misconception, case, draw
+from ..engine.core import Case, Exercise, Misconception, case, draw, integer
 from .e05_1_magnitude_mask import magnitude_mask
 
 Weights = dict[str, Tensor]
@@ -113,6 +113,11 @@ def global_cases() -> list[Case]:
     return [case(small, 0.5), case(larger, 0.6), case(small, 0.0)]
 
 
+def drawn_layers(g: torch.Generator) -> Case:
+    shapes = {"first.weight": (integer(g, 2, 4), 3), "first.bias": (4,), "last.weight": (2, integer(g, 2, 4), 2)}
+    return case({name: draw(*shape, seed=g) for name, shape in shapes.items()}, integer(g, 1, 9) / 10)
+
+
 EXERCISE = Exercise(
     id="05.3",
     title="one threshold for all layers",
@@ -130,6 +135,7 @@ EXERCISE = Exercise(
     reference=global_masks,
     alternatives=(masks_split_again, masks_by_ranked_list),
     cases=global_cases,
+    drawn=drawn_layers,
     hints=(
         "Which tensors take part? And how many rankings are there, one for each or one for all?",
         "Keep the tensors with `ndim >= 2`, then `torch.cat` all their absolute values, flattened, into one vector.",

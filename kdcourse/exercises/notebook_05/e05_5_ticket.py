@@ -6,18 +6,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..engine.core import Case, Exercise, Misconception, case, draw
+from ..engine.core import Case, Exercise, Misconception, case, draw, integer
 from .e05_1_magnitude_mask import magnitude_mask, mask_by_rank
 
 Train = Callable[[Tensor], None]
 
 
 class Training(nn.Module):
-    """Pulls a tensor most of the way to a target, in place. A module, because the engine lets modules be."""
+    """Pulls a tensor most of the way to a target, in place, and remembers how it began.
 
-    def __init__(self, target: Tensor) -> None:
+    A module, because the engine lets modules be.
+    """
+
+    def __init__(self, target: Tensor, initial: Tensor) -> None:
         super().__init__()
-        self.target = target
+        self.target, self.began = target, initial.clone()
 
     def forward(self, weight: Tensor) -> None:
         with torch.no_grad():
@@ -112,17 +115,22 @@ def by_value(initial: Tensor, train: Train, sparsity: float) -> Tensor:
 def ticket_cases() -> list[Case]:
     start = torch.tensor([0.6, -0.1, 0.3, -0.2], dtype=torch.float64)
     goal = torch.tensor([0.1, -0.9, 0.4, -0.2], dtype=torch.float64)
+    larger = draw(3, 4, seed=59, spread=0.5)
     return [
-        case(start, Training(goal), 0.5),
-        case(draw(3, 4, seed=59, spread=0.5), Training(draw(3, 4, seed=60)), 0.7),
+        case(start, Training(goal, start), 0.5),
+        case(larger, Training(draw(3, 4, seed=60), larger), 0.7),
     ]
 
 
 def ticket_and_its_start(result: Any, case: Case) -> Any:
     """The ticket, and with it the initial weights where they are no longer what they were."""
-    initial = case.arguments[0]
-    fresh = next(c.arguments[0] for c in ticket_cases() if c.arguments[0].shape == initial.shape)
-    return result if torch.equal(initial, fresh) else (result, initial)
+    initial, train, _ = case.arguments
+    return result if torch.equal(initial, train.began) else (result, initial)
+
+
+def drawn_ticket(g: torch.Generator) -> Case:
+    initial = draw(3, integer(g, 3, 6), seed=g, spread=0.5)
+    return case(initial, Training(draw(*initial.shape, seed=g), initial), integer(g, 2, 8) / 10)
 
 
 EXERCISE = Exercise(
@@ -142,6 +150,7 @@ EXERCISE = Exercise(
     reference=ticket,
     alternatives=(ticket_by_snapshot, ticket_by_where),
     cases=ticket_cases,
+    drawn=drawn_ticket,
     hints=(
         "Two sets of numbers: one says which weights stay, the other what they are set to.",
         "`train` changes the tensor that you hand to it. What do you still need afterwards?",

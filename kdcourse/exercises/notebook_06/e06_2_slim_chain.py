@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..engine.core import Case, Exercise, Misconception, case, draw
+from ..engine.core import Case, Exercise, Misconception, case, draw, integer
 
 Chain = tuple[nn.Module, nn.Module, nn.Module]
 
@@ -183,6 +183,12 @@ def chain_cases() -> list[Case]:
     ]
 
 
+def drawn_chain(g: torch.Generator) -> Case:
+    count, seed = integer(g, 3, 6), integer(g, 800, 9999)
+    kept = torch.randperm(count, generator=g)[: integer(g, 1, count - 1)].sort().values
+    return case(*chain_of(count, nn.Linear(4 * count, 2), seed=seed), kept)
+
+
 EXERCISE = Exercise(
     id="06.2",
     title="a channel and all that belongs to it",
@@ -201,6 +207,7 @@ EXERCISE = Exercise(
     reference=slim_chain,
     alternatives=(slim_by_copies, slim_by_shape, slim_by_a_mask),
     cases=chain_cases,
+    drawn=drawn_chain,
     hints=(
         "Go through every tensor that has one entry, one row or one column for each channel. There are more than two.",
         "conv: weight and bias. norm: scale, shift, running mean and variance. reader: dimension 1 of its weight, "

@@ -164,6 +164,12 @@ def constant_cases() -> list[Case]:
     ]
 
 
+def drawn_norm(g: torch.Generator) -> Case:
+    scale, shift, mean, variance = (draw(4, seed=g).tolist() for _ in range(4))
+    weight = draw(4, 2, 2, 2, seed=g) * torch.randint(2, (4, 1, 1, 1), generator=g)
+    return case(weight, norm_with([0.0, *scale[1:]], shift, mean, [v**2 + 0.1 for v in variance], 1e-3))
+
+
 EXERCISE = Exercise(
     id="06.3",
     title="what a masked filter leaves behind",
@@ -182,6 +188,7 @@ EXERCISE = Exercise(
     reference=constant_channels,
     alternatives=(constants_by_the_norm, constants_one_by_one, constants_by_images),
     cases=constant_cases,
+    drawn=drawn_norm,
     observe=values_and_norm,
     hints=(
         "What does the norm receive from a filter of zeros? And what does it make of that?",

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from statistics import fmean, stdev
 from typing import Any
 
+import torch
 from scipy import stats
 
 from kdcourse.metrics import paired_interval
 
-from ..engine.core import Case, Exercise, Misconception, case
+from ..engine.core import Case, Exercise, Misconception, case, draw, integer
 
 
 def compare(pruned: list[float], scratch: list[float]) -> str:
@@ -148,6 +149,13 @@ def compare_cases() -> list[Case]:
     ]
 
 
+def drawn_accuracies(g: torch.Generator) -> Case:
+    count, gain = integer(g, 2, 7), integer(g, -3, 3) / 100
+    scratch = (0.9 + draw(count, seed=g, spread=0.02)).tolist()
+    gains = (gain + draw(count, seed=g, spread=0.01)).tolist()
+    return case([one + more for one, more in zip(scratch, gains, strict=True)], scratch)
+
+
 EXERCISE = Exercise(
     id="06.5",
     title="pruned, or trained small",
@@ -166,6 +174,7 @@ EXERCISE = Exercise(
     reference=compare,
     alternatives=(compare_by_hand, compare_by_test),
     cases=compare_cases,
+    drawn=drawn_accuracies,
     hints=(
         "Could the difference of the means be the luck of these few seeds?",
         "`paired_interval(pruned, scratch)` has a `.low` and a `.high`. Where must 0 be?",

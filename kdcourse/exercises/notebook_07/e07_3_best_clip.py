@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..engine.core import Case, Exercise, Misconception, case, draw
+from ..engine.core import Case, Exercise, Misconception, case, draw, integer
 
 
 def best_clip(x: Tensor, candidates: list[float], *, bits: int) -> float:
@@ -142,6 +142,11 @@ def clip_cases() -> list[Case]:
     ]
 
 
+def drawn_clip(g: torch.Generator) -> Case:
+    clips = (torch.rand(6, generator=g, dtype=torch.float64) * 4 + 0.5).sort().values
+    return case(draw(integer(g, 20, 60), seed=g, spread=1.0), clips.tolist(), bits=integer(g, 2, 5))
+
+
 EXERCISE = Exercise(
     id="07.3",
     title="where to clip",
@@ -159,6 +164,7 @@ EXERCISE = Exercise(
     reference=best_clip,
     alternatives=(best_clip_by_key, best_clip_at_once),
     cases=clip_cases,
+    drawn=drawn_clip,
     hints=(
         "A small c clips large numbers; a large c makes coarse steps for all. Which error measures both?",
         "For each candidate: quantize, dequantize, compare with `x` itself, unclipped.",

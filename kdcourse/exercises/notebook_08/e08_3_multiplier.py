@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import torch
 
-from ..engine.core import Case, Exercise, Misconception, case
+from ..engine.core import Case, Exercise, Misconception, case, integer
 
 Pair = tuple[int, int]
 
@@ -153,6 +153,9 @@ EXERCISE = Exercise(
     reference=multiplier,
     alternatives=(multiplier_by_doubling, multiplier_exactly, multiplier_by_tensor),
     cases=multiplier_cases,
+    drawn=lambda g: case(
+        (1 - torch.rand((), generator=g, dtype=torch.float64).item()) * 0.999 * 2.0 ** -integer(g, 0, 9)
+    ),
     hints=(
         "As in scientific notation: first move the point until the number has no zeros in front, and count the moves.",
         "`math.frexp(real)` gives a fraction from 0.5 up to 1 and an exponent. The fraction takes 31 bits. And if it "

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ..engine.core import Case, Exercise, Misconception, case
+from ..engine.core import Case, Exercise, Misconception, case, integer
 from .wrong_09_1 import WRONG
 
 Numbers = list[float]
@@ -157,6 +157,11 @@ def front_cases() -> list[Case]:
     ]
 
 
+def drawn_points(g: torch.Generator) -> Case:
+    count = integer(g, 3, 9)
+    return case([integer(g, 1, 6) for _ in range(count)], [integer(g, 80, 90) / 100 for _ in range(count)])
+
+
 EXERCISE = Exercise(
     id="09.1",
     title="what no other network beats",
@@ -173,6 +178,7 @@ EXERCISE = Exercise(
     reference=pareto_front,
     alternatives=(front_by_sweep, front_by_tensors, front_by_definition),
     cases=front_cases,
+    drawn=drawn_points,
     hints=(
         "Take one network. What must another one have, so that the first is never the better choice?",
         "j dominates i if costs[j] <= costs[i] and gains[j] >= gains[i], and one of the two is strict. Ask every j.",

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..engine.core import Case, Exercise, Misconception, case
+from ..engine.core import Case, Exercise, Misconception, case, draw, integer
 
 Record = dict[str, Any]
 Name = str | None
@@ -166,6 +166,13 @@ def choice_cases() -> list[Case]:
     ]
 
 
+def drawn_records(g: torch.Generator) -> Case:
+    records = [
+        measured(f"net {n}", (0.9 + draw(integer(g, 1, 4), seed=g, spread=0.02)).tolist(), integer(g, 80, 99) / 100,
+                 1000 * integer(g, 10, 90), integer(g, 1, 9) / 2) for n in range(integer(g, 2, 6))]  # fmt: skip
+    return case(records, max_kilobytes=integer(g, 20, 90), max_milliseconds=integer(g, 2, 9) / 2)
+
+
 EXERCISE = Exercise(
     id="09.2",
     title="the best that fits",
@@ -184,6 +191,7 @@ EXERCISE = Exercise(
     reference=choose,
     alternatives=(choose_by_sorting, choose_in_a_loop),
     cases=choice_cases,
+    drawn=drawn_records,
     hints=(
         "Two steps: which networks qualify, and which one wins. Which numbers belong to which step? One belongs to "
         "neither.",

@@ -3,7 +3,9 @@
 from collections import Counter
 from typing import Any
 
-from ..engine.core import Case, Exercise, Misconception, case
+import torch
+
+from ..engine.core import Case, Exercise, Misconception, case, integer
 from .e09_2_choose import Record
 
 
@@ -175,6 +177,16 @@ def recipe_cases() -> list[Case]:
     ]
 
 
+def drawn_recipes(g: torch.Generator) -> Case:
+    def recipe() -> Record:
+        stages, seeds = [integer(g, 1, 2), integer(g, 1, 2)], [[0, 1], [1, 0], [2]][integer(g, 0, 2)]
+        parts: Record = {"epochs": stages, "seeds": seeds}
+        parts |= {name: integer(g, 1, 2) for name in ("threads", "bits", "width", "teacher")}
+        return {name: part for name, part in parts.items() if integer(g, 0, 3)}
+
+    return case(recipe(), recipe(), about=["threads", "bits"][integer(g, 0, 1)])
+
+
 EXERCISE = Exercise(
     id="09.3",
     title="what else differs",
@@ -193,6 +205,7 @@ EXERCISE = Exercise(
     reference=unfair_keys,
     alternatives=(unfair_one_by_one, unfair_with_a_mark),
     cases=recipe_cases,
+    drawn=drawn_recipes,
     hints=(
         "First bring both recipes into a form in which equal means `==`. Then look at all keys of both.",
         "Sum a list of epochs, sort the seeds, in a copy. The keys are `set(first) | set(second)`, less `about`. "

@@ -6,7 +6,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from ..engine.core import Case, Exercise, Misconception, case, draw
+from ..engine.core import Case, Exercise, Misconception, case, draw, integer
 from .common import Errors, pruned, rounded
 from .wrong_09_4 import (
     against_the_step_before,
@@ -85,6 +85,10 @@ def order_cases() -> list[Case]:
     ]
 
 
+def drawn_weight(g: torch.Generator) -> Case:
+    return case(draw(integer(g, 2, 5), integer(g, 4, 8), seed=g), integer(g, 2, 7) / 10, integer(g, 3, 5))
+
+
 EXERCISE = Exercise(
     id="09.4",
     title="prune, then round, or round, then prune",
@@ -104,6 +108,7 @@ EXERCISE = Exercise(
     reference=two_orders,
     alternatives=(orders_by_codes, orders_by_lists),
     cases=order_cases,
+    drawn=drawn_weight,
     hints=(
         "Write two small functions first, `prune(weight, sparsity)` and `to_grid(weight, bits)`. Then the two orders "
         "are two lines. What can pruning still tell apart after rounding?",

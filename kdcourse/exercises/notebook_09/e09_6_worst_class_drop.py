@@ -6,7 +6,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from ..engine.core import Case, Exercise, Misconception, case
+from ..engine.core import Case, Exercise, Misconception, case, integer
 
 Drop = tuple[int, float]
 
@@ -142,6 +142,17 @@ def drop_cases() -> list[Case]:
     return [*found, case(worse, better, labels)]
 
 
+def drawn_drop(g: torch.Generator) -> Case:
+    """Classes of 5, 7, 11 and 13 images: no two drops are equal unless they are 0, and one is not."""
+    sizes = torch.tensor([5, 7, 11, 13])
+    labels = torch.arange(4).repeat_interleave(sizes)
+    lost = [integer(g, 1, 4) for _ in sizes]
+    place = torch.cat([torch.arange(size) for size in sizes])
+    after = torch.where(place < torch.tensor(lost)[labels], (labels + 1) % 4, labels)
+    order = torch.randperm(len(labels), generator=g)
+    return case(labels[order], after[order], labels[order])
+
+
 EXERCISE = Exercise(
     id="09.6",
     title="who pays for the compression",
@@ -160,6 +171,7 @@ EXERCISE = Exercise(
     reference=worst_class_drop,
     alternatives=(drop_by_counts, drop_by_lists),
     cases=drop_cases,
+    drawn=drawn_drop,
     hints=(
         "If a class has 1 % of the images, how far can it fall before the accuracy over all images shows it?",
         "For each class in `labels.unique()`: take its images with `labels == digit`, the fraction of correct "

@@ -4,7 +4,15 @@ import torch
 from torch import Tensor
 
 from ..engine.core import Case, Exercise, Misconception, case
-from .common import GRADIENT_TOO, SOFT_LINES, soft_loss, soft_loss_by_definition, soft_loss_log_target, softened
+from .common import (
+    GRADIENT_TOO,
+    SOFT_LINES,
+    drawn_soft_case,
+    soft_loss,
+    soft_loss_by_definition,
+    soft_loss_log_target,
+    softened,
+)
 
 
 def log_of_softmax_loss(s: Tensor, t: Tensor, *, temperature: float) -> Tensor:
@@ -54,6 +62,7 @@ EXERCISE = Exercise(
     reference=soft_loss_by_definition,
     alternatives=(soft_loss, soft_loss_log_target),
     cases=safe_cases,
+    drawn=drawn_soft_case,
     hints=(
         "What does softmax return for logits that are far apart? And what are the logarithms of that?",
         "A probability that has rounded to 0 is lost. The logarithm must be taken before that happens.",

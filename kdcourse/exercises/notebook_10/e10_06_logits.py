@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..engine.core import Case, Exercise, Misconception, case, draw
+from ..engine.core import Case, Exercise, Misconception, case, draw, integer
 
 
 def classifier(hidden: int) -> nn.Sequential:
@@ -84,6 +84,7 @@ EXERCISE = Exercise(
     reference=classifier,
     alternatives=(classifier_by_layers, classifier_as_a_module),
     cases=lambda: [case(8), case(16)],
+    drawn=lambda g: case(integer(g, 3, 30)),
     hints=(
         "Which values can a logit take? Which values can this network return?",
         "What gradient does a class get whose last ReLU is off for every image?",
