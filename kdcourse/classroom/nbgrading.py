@@ -8,7 +8,7 @@ import os
 import secrets
 import sys
 import warnings
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from traitlets import Bool, Float, Integer
 
 from .._base.places import say
 from . import collecting, records
+from .marking import marked
 from .records import Record
 from .repairing import repair
 
@@ -140,14 +141,10 @@ class Judge(NbGraderPreprocessor):
 
 def judged(notebook: NotebookNode, known: Record, seed: int, limits: dict[str, Any]) -> Record:
     """The record of a repaired notebook, with a mark for each exercise."""
-    from .judging import Limits, grade
-
     warn()
-    damage = notebook.metadata["kdcourse"]["damage"]
-    found = [] if damage else grade(notebook, known.assignment, seed=seed, limits=Limits(**limits))
-    return replace(
-        known, marks=[asdict(mark) for mark in found], damage=damage, seed=seed, notebook=records.digest(notebook)
-    )
+    if damage := notebook.metadata["kdcourse"]["damage"]:
+        return replace(known, marks=[], damage=damage)
+    return marked(replace(known, seed=seed), notebook, limits)
 
 
 @cache

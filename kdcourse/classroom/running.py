@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import chdir
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 from .._base.files import write_whole
 from .._base.places import say
 from . import collecting, records
+from .marking import marked
 from .records import Record
 from .table import table
 
@@ -154,13 +155,8 @@ def _workers(number: int) -> ProcessPoolExecutor:
 
 def judge(course: Path, record: Record, limits: dict[str, Any]) -> Record:
     """The record with a mark for each exercise, or with the reason why there is none."""
-    from .judging import Limits, grade
-
     try:
         notebook = collecting.submission(course, record.student, record.assignment)
-        found = grade(notebook, record.assignment, seed=record.seed, limits=Limits(**limits))
     except collecting.Damaged as error:
         return replace(record, marks=[], damage=str(error))
-    except Exception as error:  # one submission never costs another
-        return replace(record, marks=[], damage=f"the grader failed on it: {type(error).__name__}: {error}")
-    return replace(record, marks=[asdict(mark) for mark in found], damage="", notebook=records.digest(notebook))
+    return marked(record, notebook, limits)
