@@ -97,6 +97,8 @@ def make_handout(folder: Path, course: Path) -> None:
             shutil.copytree(ROOT / name, place, ignore=STAYS_HERE)
         else:
             shutil.copy2(ROOT / name, place)
+    for path in (folder / "data" / "results").glob("*.py"):
+        path.unlink()
     for path in FOR_STUDENTS.iterdir():
         shutil.copy2(path, folder)
     (folder / "notebooks").mkdir()
