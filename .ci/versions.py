@@ -23,7 +23,7 @@ HOME = Path.home()
 PLACES = [Path(os.environ.get("PYENV_ROOT", HOME / ".pyenv")) / "versions", HOME / ".local" / "share" / "uv" / "python"]
 ASKED = "import sys, venv; print(*sys.version_info[:3], sys.version_info.releaselevel)"
 # the rest of the tests are about the course: its notebooks, pages and set-up
-OF_THE_COURSE = ("test_bindings", "test_ci", "test_classroom", "test_glossary", "test_notebook", "test_offline",
+OF_THE_COURSE = ("test_bindings", "test_ci", "test_glossary", "test_notebook", "test_offline",
                  "test_results", "test_setup", "test_shipped", "test_tamper")  # fmt: skip
 EXTRAS = "coding,data,export,plots,widgets"
 TOOLS = ["hypothesis", "nbformat", "pytest", "pytest-xdist", "torch-pruning", "torchmetrics"]

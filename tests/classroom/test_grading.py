@@ -37,10 +37,13 @@ def my_log_softmax(logits):
     return shifted - shifted.exp().sum(dim=-1, keepdim=True).log()
 """
 
+# nine tenths of what a call may take, as nine seconds are of ten
+SLOW = "import time\n\n\n{}\n\nfast = my_logit_mse\n\ndef my_logit_mse(*args):\n    time.sleep(3.6)\n    return fast(*args)\n"
+
 
 @pytest.fixture(scope="module")
 def course(tmp_path_factory):
-    return Class(tmp_path_factory.mktemp("class"), Judge_call=4.0)
+    return Class(tmp_path_factory.mktemp("class"), Judge_call=4.0, Judge_total=60.0)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,7 @@ def grades(course):
     check(altered, "03.2").source = 'print("✔")'
     course.submit("eli_altered_check", altered)
     course.submit("fay_warned", course.solved(e1=WARNING, e6=TALKATIVE))
+    course.submit("gus_slow", course.solved(e4=SLOW.format(answer(course.solved(), "03.4").source)))
     return course.autograde()
 
 
@@ -65,6 +69,7 @@ def grades(course):
         ("dua_endless", ("03.3", "03.4")),
         ("eli_altered_check", ("03.2",)),
         ("fay_warned", ()),
+        ("gus_slow", ()),
     ],
 )
 def test_each_submission_gets_exactly_its_points(grades, student, lost):
