@@ -38,7 +38,10 @@ def my_log_softmax(logits):
 """
 
 # nine tenths of what a call may take, as nine seconds are of ten
-SLOW = "import time\n\n\n{}\n\nfast = my_logit_mse\n\ndef my_logit_mse(*args):\n    time.sleep(3.6)\n    return fast(*args)\n"
+SLOW = (
+    "import time\n\n\n{}\n\nfast = my_logit_mse\n\n"
+    "def my_logit_mse(*args):\n    time.sleep(3.6)\n    return fast(*args)\n"
+)
 
 
 @pytest.fixture(scope="module")
