@@ -54,7 +54,10 @@ class Grader:
         with self.nbgrader.gradebook as gradebook:
             roster = {student.id for student in gradebook.students}
         folders = self.course / "submitted"
-        known = roster | ({entry.name for entry in folders.iterdir()} if folders.is_dir() else set())
+        entries = [entry for entry in folders.glob("[!.]*") if entry.is_dir() or entry.is_symlink()]
+        known = roster | {entry.name for entry in entries}
+        for stray in sorted(set(folders.glob("[!.]*")) - set(entries)):
+            say(f"{stray} is in no student's folder and is not graded")
         if unknown := sorted(students - known):
             there = f"there are {', '.join(sorted(known))}" if known else "there is nobody"
             raise SystemExit(f"kdcourse: {', '.join(unknown)} is neither on the roster nor in {folders}: {there}")
@@ -118,7 +121,7 @@ def collect(course: Path, known: Record, due: str) -> Record | None:
         return None
     try:
         notes = collecting.tidy(course, known.student, known.assignment)
-    except collecting.Damaged as error:
+    except (collecting.Damaged, OSError) as error:
         return Record(known.student, known.assignment, damage=str(error))
     file = hashlib.sha256((folder / f"{known.assignment}.ipynb").read_bytes()).hexdigest()
     stamp = folder / "timestamp.txt"
@@ -159,4 +162,6 @@ def judge(course: Path, record: Record, limits: dict[str, Any]) -> Record:
         notebook = collecting.submission(course, record.student, record.assignment)
     except collecting.Damaged as error:
         return replace(record, marks=[], damage=str(error))
+    except Exception as error:  # one submission never costs another
+        return replace(record, marks=[], damage=f"the grader failed on it: {type(error).__name__}: {error}"[:300])
     return marked(record, notebook, limits)
