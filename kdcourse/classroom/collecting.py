@@ -38,12 +38,18 @@ def tidy(course: Path, student: str, assignment: str) -> list[str]:
     what was done. Raises `Damaged` where there is no notebook.
     """
     folder = course / "submitted" / student / assignment
-    right, kept, aside = folder / f"{assignment}.ipynb", folder / ".kept", course / "set_aside" / student / assignment
+    right, kept, aside = (
+        folder / f"{assignment}.ipynb",
+        folder / ".kept.ipynb",
+        course / "set_aside" / student / assignment,
+    )
     for place in (folder.parent, folder):
         if place.is_symlink() or not place.is_dir():
             _move(place, aside)
             raise Damaged(f"{place.name} in {place.parent.name} is no folder, or a link, and links are not followed")
-    found = sorted(_notebooks(folder), key=lambda path: _rank(path, right, asked(released(course, assignment))))
+    found = list(_notebooks(folder))
+    if len(found) > 1:
+        found.sort(key=lambda path: _rank(path, right, asked(released(course, assignment))))
     notes = []
     if found and found[-1] != right:
         notes.append(f"handed in as {found[-1].relative_to(folder).as_posix()}")
@@ -80,14 +86,14 @@ def _regular(path: Path) -> bool:
     return path.is_file() and not path.is_symlink()
 
 
-def _rank(path: Path, right: Path, wanted: list[Asked]) -> tuple[bool, int, float, str]:
-    """What is read is the last of this order: the right name, then the most of the answers, then the newest."""
+def _rank(path: Path, right: Path, wanted: list[Asked]) -> tuple[bool, bool, int, float, str]:
+    """What is read is the last of this order: readable, of the right name, with the most of the answers, the newest."""
     try:
-        cells = [] if path == right else opened(path).cells
+        cells = opened(path).cells
     except Damaged:
-        return False, -1, 0.0, path.name
+        return False, False, 0, 0.0, path.name
     answers = sum(any(binds(cell, item.name) for cell in cells) for item in wanted)
-    return path == right, answers, path.stat().st_mtime, path.name
+    return True, path == right, answers, path.stat().st_mtime, path.name
 
 
 def _is_time(path: Path) -> bool:

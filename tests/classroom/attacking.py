@@ -75,7 +75,7 @@ def state(folder):
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in kept if path.is_file()}
 
 
-def graded(course, chosen, elsewhere):
+def graded(course, chosen, elsewhere, pages=()):
     """The rows of the grades by attack, and what the listener heard; two honest students are in the class."""
     elsewhere.mkdir()
     course.submit("0_honest", course.solved())
@@ -85,7 +85,7 @@ def graded(course, chosen, elsewhere):
         for attack in chosen:
             hand_in(course, attack, places)
         before = state(course.folder)
-        rows = course.autograde()
+        rows = course.autograde(pages=pages)
         assert state(course.folder) == before
     return rows, heard
 

@@ -93,10 +93,11 @@ class Class:
         assert found.returncode == rc, found.stderr[-3000:]
         return found
 
-    def autograde(self, *arguments, assignment=KL):
+    def autograde(self, *, pages=("*",), assignment=KL):
         """nbgrader's three commands; the rows of the grades by student."""
-        self.nbgrader("autograde", assignment, *arguments)
-        self.nbgrader("generate_feedback", assignment, "--force")
+        self.nbgrader("autograde", assignment)
+        for students in pages:
+            self.nbgrader("generate_feedback", assignment, f"--student={students}")
         self.nbgrader("export", "--to=grades.csv")
         return self.grades(assignment)
 

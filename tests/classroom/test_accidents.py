@@ -117,6 +117,55 @@ def outputs_that_look_like_points(notebook):
     answer(notebook, "03.1").source = of(KL)["03.1"].skeleton
 
 
+def emptied(trick):
+    """A trick with marks, and nothing answered in 03.1."""
+
+    def change(notebook):
+        answer(notebook, "03.1").source = of(KL)["03.1"].skeleton
+        trick(notebook, check(notebook, "03.1"))
+
+    change.__name__ = trick.__name__
+    return change
+
+
+@emptied
+def skipped_by_a_tag(notebook, locked):
+    locked.metadata["tags"] = ["skip-execution", "raises-exception"]
+
+
+@emptied
+def a_hundred_points(notebook, locked):
+    locked.metadata["nbgrader"]["points"] = 100
+
+
+@emptied
+def a_check_marked_as_answer(notebook, locked):
+    locked.metadata["nbgrader"] |= {"solution": True, "locked": False}
+
+
+@emptied
+def a_check_that_is_text(notebook, locked):
+    locked.cell_type = "raw"
+    for name in ("outputs", "execution_count"):
+        del locked[name]
+
+
+@emptied
+def a_graded_cell_of_ones_own(notebook, locked):
+    bonus = copy.deepcopy(locked)
+    bonus.metadata["nbgrader"] |= {"grade_id": "bonus", "points": 100}
+    bonus.source = "7"
+    notebook.cells.append(bonus)
+
+
+@emptied
+def another_answer_under_this_mark(notebook, locked):
+    answer(notebook, "03.1").metadata, answer(notebook, "03.2").metadata = (
+        answer(notebook, "03.2").metadata,
+        answer(notebook, "03.1").metadata,
+    )
+
+
 def renamed_function(notebook):
     part = answer(notebook, "03.2")
     part.source = part.source.replace("my_kd_loss", "my_loss")
@@ -135,6 +184,8 @@ ACCIDENTS = {
     every_check_deleted: (), rewritten_in_a_new_cell: (), skeleton_kept_beside_the_answer: (), all_marks_lost: (),
     marks_that_are_no_marks: (), marks_of_an_old_nbgrader: (), marks_of_the_next_nbgrader: (), tags_everywhere: (),
     answers_turned_into_text: (), magics_and_installs: (), helpers_and_constants_in_other_cells: (),
+    skipped_by_a_tag: ("03.1",), a_hundred_points: ("03.1",), a_check_marked_as_answer: ("03.1",),
+    a_check_that_is_text: ("03.1",), a_graded_cell_of_ones_own: ("03.1",), another_answer_under_this_mark: ("03.1",),
     a_cell_that_fails: (), outputs_that_look_like_points: ("03.1",), renamed_function: ("03.2",),
     deleted_answer: ("03.6",), broken_syntax: ("03.4",),
 }  # fmt: skip
@@ -155,6 +206,8 @@ def grades(course):
         course.submit(accident.__name__, notebook)
     for number, name in enumerate(NAMES):
         course.submit(f"name_{number}", course.solved(), name=name)
+    course.submit("two_files", course.solved(), name=f"{KL} (1).ipynb")
+    course.submit("two_files", b"")
     return course.autograde()
 
 
@@ -170,6 +223,11 @@ def test_an_accident_costs_what_it_must_and_no_more(grades, accident):
 def test_another_file_name_is_found_by_nbgraders_own_command(grades, number):
     assert float(grades[f"name_{number}"]["score"]) == ALL
     assert NAMES[number] in grades[f"name_{number}"]["note"]
+
+
+def test_of_two_files_the_readable_one_is_graded(grades):
+    assert float(grades["two_files"]["score"]) == ALL
+    assert f"not read: {KL}.ipynb" in grades["two_files"]["note"]
 
 
 def test_what_is_asked_for_is_told(course, grades):
