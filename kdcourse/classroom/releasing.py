@@ -144,19 +144,22 @@ def renew(course: Path, made: Path) -> None:
     nbgrader refuses an assignment that has lost or gained an exercise since work was handed in; it stays as it was.
     """
     for new in sorted((made / "source").iterdir()):
-        place, kept = course / "source" / new.name, made / "kept"
-        if place.exists():
-            place.rename(kept)
-        new.rename(place)
+        places = [course / step / new.name for step in ("source", "release")]
+        kept = [made / f"kept_{place.parent.name}" for place in places]
+        for place, aside in zip(places, kept, strict=True):
+            if place.exists():
+                place.rename(aside)
+        new.rename(places[0])
         try:
             generate(course, [new.name])
         except RuntimeError as error:
-            shutil.rmtree(place)
-            if kept.exists():
-                kept.rename(place)
+            for place, aside in zip(places, kept, strict=True):
+                shutil.rmtree(place, ignore_errors=True)
+                if aside.exists():
+                    aside.rename(place)
             say(f"{new.name} stays as it was: {_reason(error)}")
-        else:
-            shutil.rmtree(kept, ignore_errors=True)
+        for aside in kept:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _reason(error: RuntimeError) -> str:

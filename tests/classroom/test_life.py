@@ -120,7 +120,7 @@ def test_a_due_date_that_is_moved_changes_the_penalty_without_judging(course, se
     assert seeds(course) == before
 
 
-def test_a_new_release_keeps_points_and_asks_by_the_new_text(course, second, tmp_path):
+def test_a_new_release_keeps_points_and_asks_by_the_new_text(course, first, tmp_path):
     """Whoever mends an exercise releases again: the text is new, the grade book stays."""
     from classes import NOTEBOOK
 
@@ -134,7 +134,7 @@ def test_a_new_release_keeps_points_and_asks_by_the_new_text(course, second, tmp
     assert course.grades()["cem"]["raw_score"] == old["raw_score"] == str(float(ALL))
 
 
-def test_an_assignment_that_loses_an_exercise_stays_as_it_was(course, second, tmp_path, capsys):
+def test_an_assignment_that_loses_an_exercise_stays_as_it_was(course, first, tmp_path, capsys):
     write_sources(tmp_path / "made", [course.folder / "source" / KL / f"{KL}.ipynb"])
     path = tmp_path / "made" / "source" / KL / f"{KL}.ipynb"
     notebook = json.loads(path.read_text(encoding="utf-8"))
