@@ -128,6 +128,7 @@ def test_a_bound_far_from_what_was_measured_is_loose(bound, measured):
         ('He said "so." Then *he* went.', 2),
         ("It is $x$. $y$ is not.", 2),
         ("Version 1.2 is out", 1),
+        ("**2. Cold starts.** The first call loads.", 2),
     ],
 )
 def test_sentences_are_told_apart(block, count):
@@ -141,6 +142,7 @@ def test_sentences_are_told_apart(block, count):
         ("It has four layers.", ["kind"]),
         ("A mask says what is kept.", [""]),
         ("Is it faster?", [""]),
+        ("**2. Two starts.** It loads.", ["", ""]),
         ("## It is faster", [""]),
         ('**"It is ten times faster."**', [""]),
         ("Take 10 of them.", [""]),

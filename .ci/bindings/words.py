@@ -47,7 +47,7 @@ STATES = re.compile(WORD.format(STRONG), re.I | re.X)
 COUNTS = re.compile(WORD.format(WEAK + " | " + " | ".join(NUMBERS)), re.I | re.X)
 NUMERAL = re.compile(r"(?<![\w.,:^-])[-−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[-+]?\d+)?(?![\w:]|\.\d)")
 
-ABBREVIATION = re.compile(r"(?:\b(?:et al|e\.g|i\.e|cf|vs|Fig|Eq|Sec|approx|resp|[A-Z])\.)$")
+ABBREVIATION = re.compile(r"(?:^\W*\d+\.|\b(?:et al|e\.g|i\.e|cf|vs|Fig|Eq|Sec|approx|resp|[A-Z])\.)$")
 SENTENCE_END = re.compile(r"(?<=[.!?])([\"'”’)*_\]]*)\s+(?=[\"'“‘(*_\[$`>A-Z\d✔–-])")
 BLOCK = re.compile(r"^(?:[-*+]|\d+\.|#+|>)\s")
 DISPLAYED = re.compile(r"\$\$(.+?)\$\$", re.S)
@@ -160,6 +160,7 @@ def no_result(block: str, sentence: str) -> bool:
     return bool(
         NO_RESULT.match(block)
         or sentence.strip("*_> \"'”)").endswith("?")
+        or re.fullmatch(r"\*\*\d+\. [^*]+\*\*", sentence)
         or re.fullmatch(r'\W*["“][^"”]*["”]\W*', sentence)
         or ORDERS.fullmatch(sentence.split()[0].strip("*_>("))
         and not states(sentence)
