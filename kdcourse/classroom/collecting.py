@@ -46,7 +46,7 @@ def tidy(course: Path, student: str, assignment: str) -> list[str]:
     for place in (folder.parent, folder):
         if place.is_symlink() or not place.is_dir():
             _move(place, aside)
-            raise Damaged(f"{place.name} in {place.parent.name} is no folder, or a link, and links are not followed")
+            raise Damaged(f"{place.name} in {place.parent.name} is not a folder, or a link, and links are not followed")
     found = list(_notebooks(folder))
     if len(found) > 1:
         found.sort(key=lambda path: _rank(path, right, asked(released(course, assignment))))
@@ -122,7 +122,7 @@ def opened(path: Path) -> NotebookNode:
     if any(part.is_symlink() for part in (path, *list(path.parents)[:2])):
         raise Damaged(f"{path.name} is a link, and links are not followed")
     if not path.is_file():
-        raise Damaged(f"{path.name} is no file")
+        raise Damaged(f"{path.name} is not a file")
     if path.stat().st_size > LARGEST:
         raise Damaged(
             f"{path.name} has {path.stat().st_size / 2**20:.0f} MB, and none above {LARGEST // 2**20} is read"

@@ -26,7 +26,7 @@ class Cell:
     body: tuple[ast.stmt, ...]
     marked: str = ""
     broken: str = ""
-    """why it is no Python"""
+    """why it is not Python"""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def read_cell(cell: NotebookNode) -> Cell:
 
 
 def parsed(source: str) -> tuple[str, tuple[ast.stmt, ...], str]:
-    """The text without IPython's own lines, its statements, and what is wrong with it if it is no Python."""
+    """The text without IPython's own lines, its statements, and what is wrong with it if it is not Python."""
     if len(source) > LONGEST:
         return "", (), f"the cell has {len(source):,} characters"
     for text in (source, without_magics(source)):
@@ -106,9 +106,9 @@ def _broken(cells: Sequence[Cell], marked: list[int]) -> bool:
 def _none(cells: Sequence[Cell], marked: list[int], name: str) -> Answer:
     broken = [cells[number].broken for number in marked if cells[number].broken]
     if broken:
-        return Answer(problem="error", message=f"your cell is no Python: {broken[-1]}")
+        return Answer(problem="error", message=f"your cell is not Python: {broken[-1]}")
     if not broken and (torn := [cell for cell in cells if cell.broken and f"def {name}" in cell.source]):
-        return Answer(problem="error", message=f"your cell is no Python: {torn[-1].broken}")
+        return Answer(problem="error", message=f"your cell is not Python: {torn[-1].broken}")
     return Answer(problem="missing", message=f"no cell defines `{name}`: the exercise asks for a function of that name")
 
 

@@ -29,7 +29,7 @@ DEFAULT = Limits()
 class Mark:
     """What one exercise earned and why.
 
-    ``kind`` is "right", "wrong", "unattempted", "missing", "error" (it raises, or is no Python), "time", "memory",
+    ``kind`` is "right", "wrong", "unattempted", "missing", "error" (it raises, or is not Python), "time", "memory",
     "died" (its process ended) or "damaged" (what it sent back cannot be read).
     """
 
@@ -48,7 +48,7 @@ class Mark:
 def read_submission(path: Path) -> NotebookNode:
     """The code cells of a submission and their marks; outputs, however long, are not kept.
 
-    Raises ``ValueError`` that says why for a link, for what is no file, and for a file that is no notebook.
+    Raises ``ValueError`` that says why for a link, for what is not a file, and for a file that is not a notebook.
     """
     try:
         about = path.lstat()
@@ -63,7 +63,7 @@ def read_submission(path: Path) -> NotebookNode:
     except OSError as error:
         raise ValueError(f"{path.name} cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
-        raise ValueError(f"{path.name} is no notebook: its text is not what Jupyter writes") from None
+        raise ValueError(f"{path.name} is not a notebook: its text is not what Jupyter writes") from None
     notebook: NotebookNode = node({"cells": [_plain_cell(cell) for cell in _cells(told, path.name)]})
     return notebook
 
@@ -73,7 +73,7 @@ def _cells(told: Any, name: str) -> list[dict[str, Any]]:
     cells = sheets[0].get("cells") if isinstance(sheets, list) and sheets and isinstance(sheets[0], dict) else None
     cells = told.get("cells", cells) if isinstance(told, dict) else None
     if not isinstance(cells, list):
-        raise ValueError(f"{name} is no notebook: it has no cells")
+        raise ValueError(f"{name} is not a notebook: it has no cells")
     return [cell for cell in cells if isinstance(cell, dict) and cell.get("cell_type") == "code"]
 
 
@@ -91,7 +91,7 @@ def _plain_cell(cell: dict[str, Any]) -> dict[str, Any]:
 def grade(notebook: NotebookNode | Path, assignment: str, *, seed: int, limits: Limits = DEFAULT) -> list[Mark]:
     """One mark for each exercise of ``assignment`` ("03_kl_derivation"), in the order of the course.
 
-    ``seed`` draws the cases that come on top of the fixed ones. A file that is no notebook raises ``ValueError``.
+    ``seed`` draws the cases that come on top of the fixed ones. A file that is not a notebook raises ``ValueError``.
     """
     cells = cells_of(read_submission(notebook) if isinstance(notebook, Path) else notebook)
     asked = [exercises[id] for id in exercises if id.startswith(f"{assignment[:2]}.")]
@@ -152,7 +152,7 @@ def judged(session: Session, found: Answer, seed: int) -> Verdict:
         raise Lost("error", _why_undefined(told, exercise))
     trial = Away(exercise, session.limits.call, seed, drawn=len(exercise.tried(seed)))
     if told.get("callable") is not True:
-        return Verdict("type", f"`{exercise.name}` is no function")
+        return Verdict("type", f"`{exercise.name}` is not a function")
     got, trial = first_pass(trial, session)
     late = any(isinstance(outcome.error, OutOfTime) for outcome in got)
     again = got if session.called or late else [trial.run(session, case, 1) for case in trial.cases()]

@@ -1,4 +1,4 @@
-"""What an answer sends back, built anew from plain data. Nothing of it is believed: what cannot be is `Damaged`."""
+"""What an answer sends back, rebuilt from plain data. Nothing of it is believed: what cannot be is `Damaged`."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,7 +18,7 @@ REBUILT: dict[str, type[nn.Module]] = {
                  nn.BatchNorm2d, nn.LayerNorm, nn.ReLU, nn.LeakyReLU, nn.GELU, nn.Tanh, nn.Sigmoid, nn.Softmax,
                  nn.LogSoftmax, nn.Dropout, nn.Dropout2d, nn.Flatten, nn.Identity, nn.MaxPool2d, nn.AvgPool2d)
 }  # fmt: skip
-"""networks that are built anew here; any other is asked where it lives"""
+"""networks that are rebuilt here; any other is asked where it lives"""
 OPTIMIZERS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, torch.optim.Adagrad,
               torch.optim.Adadelta, torch.optim.Adamax, torch.optim.NAdam, torch.optim.RAdam)  # fmt: skip
 DEEPEST = 60

@@ -88,7 +88,7 @@ class Server:
 
 
 class Alone:
-    """Starts each child as a process of its own that imports PyTorch anew: for systems that cannot fork one."""
+    """Starts each child as a process of its own that imports PyTorch again: for systems that cannot fork one."""
 
     def __init__(self) -> None:
         self.folder, self.stages = new_folder()
