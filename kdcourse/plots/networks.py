@@ -77,11 +77,10 @@ def roofline(
             zorder=3,
         )
         for number, (name, x, y) in enumerate(layers):
-            place = (-6, 8) if number % 2 else (-6, -15)  # neighbours on different sides
+            place, side = ((7, 5), "left") if number % 2 else ((-7, -11), "right")  # neighbours on different sides
             halo = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}  # where a bound passes
-            axis.annotate(
-                name, (x, y), xytext=place, textcoords="offset points", fontsize=8, color=colour, bbox=halo, zorder=2.2
-            )
+            options: dict[str, Any] = {"fontsize": 8, "color": colour, "ha": side, "bbox": halo, "zorder": 2.2}
+            axis.annotate(name, (x, y), xytext=place, textcoords="offset points", **options)
     axis.margins(y=0.15)
     axis.set(title=title, xlabel="arithmetic intensity (MACs per byte)", ylabel="10⁹ MACs per second")
     axis.set(xscale="log", yscale="log")
