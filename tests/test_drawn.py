@@ -57,6 +57,7 @@ def test_the_same_figure_drawn_again_is_told_in_the_same_words():
     assert plots.drawn(arms()) == plots.drawn(arms())
     shifted = [[value * (1 + 1e-12) for value in seeds] for seeds in SEEDS]
     assert plots.drawn(arms(labels=shifted)) == plots.drawn(arms())
+    assert plots.drawn(arms(places=(0.0, 0.8, 0.9))) == plots.drawn(arms(places=(-1e-17, 0.8, 0.9)))
 
 
 def test_live_figures_are_told_by_their_structure():

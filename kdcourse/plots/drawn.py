@@ -18,7 +18,8 @@ from matplotlib.ticker import FixedLocator
 from numpy.typing import NDArray
 
 FEW = 8  # values that are written out
-DIGITS = 6  # significant digits; the same float64 arithmetic gives them on every processor
+DIGITS = 4  # significant digits, which float64 arithmetic gives on every processor
+NOTHING = 1e-9  # a value this small beside an artist's largest is 0 on another processor
 
 
 def drawn(figure: Figure, *, live: bool = False) -> str:
@@ -59,6 +60,7 @@ def _artist(artist: Any, live: bool, earlier: dict[bytes, str]) -> str:
     kind, values = _values(artist)
     label = str(artist.get_label())
     name = " ".join(filter(None, (kind, "" if label.startswith("_") else label, _colour(artist))))
+    values[np.abs(values) <= NOTHING * np.abs(values).max(initial=0)] = 0
     rounded = np.array([float(f"{value:.{DIGITS}g}") for value in values]) + 0.0  # no -0
     same = earlier.setdefault(rounded.tobytes(), name)
     if live:
