@@ -258,6 +258,19 @@ def test_an_update_brings_the_new_version_and_new_notebooks_and_keeps_the_answer
     assert everything(course / "notebooks") == originals
 
 
+def test_an_update_brings_new_outputs_where_the_learner_has_not_run_the_cell(course):
+    def printing(text, name):
+        return new_code_cell(f"{name} = 1", id=name, outputs=[new_output("stream", text=text)])
+
+    release(course, printing("old", "a"), printing("old", "b"))
+    copies.refresh(course)
+    work(course, lambda notebook: notebook.cells[1].outputs[0].update(text="mine"))
+    release(course, printing("new", "a"), printing("new", "b"))
+    copies.refresh(course)
+    found = nbformat.read(mine(course), as_version=4)
+    assert [cell.outputs[0].text for cell in found.cells] == ["new", "mine"]
+
+
 def test_updates_one_after_another_lose_nothing(course):
     copies.refresh(course)
     work(course, solve)
