@@ -5,7 +5,10 @@ What tries the network tries a listener of the test's own. `test_attacks.py` has
 
 import json
 import os
+import re
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -154,6 +157,8 @@ ASKED = "def my_kl_of_probabilities(p, q):\n    return "
         (["x = train()", ASKED + "[x for x in p]"], []),
         (["def f():\n    return g()\ndef g():\n    return k\nk = 3\nu = 4", ASKED + "f()"],
          ["def f():", "def g():", "k = 3"]),
+        (["from torch import Tensor\nN = 3", "def my_kl_of_probabilities(p: Tensor, q=N) -> float:\n    return p"],
+         ["from torch import Tensor", "N = 3"]),
         (["from math import *", ASKED + "log(p)"], ["from math import *"]),
         (["try:\n    import numpy as np\nexcept ImportError:\n    np = None", ASKED + "np"], ["try:"]),
         (["class A:\n    def f(self):\n        return z\nz = 1", ASKED + "A().f()"], ["class A:", "z = 1"]),
@@ -400,3 +405,57 @@ NINE = "import time\n" + RIGHT["03.5"].replace("):\n", "):\n    time.sleep(9)\n"
 def test_an_answer_of_nine_seconds_a_call_gets_its_points():
     found = mark(exercises["03.5"], cells_of(notebook(a03_5=NINE)), 2, Limits())
     assert found.points == 1, found.message
+
+
+ORDINARY = """
+import sys; sys.path.insert(0, "tests")
+from grading import RIGHT, one
+from test_attacks import OUTSIDE
+from kdcourse.classroom.judging import isolation
+assert isolation() == (), isolation()
+for body in OUTSIDE.values():
+    lines = "".join(f"    {line}\\n" for line in body.splitlines())
+    assert one(RIGHT["03.1"].replace(":\\n", ":\\n" + lines, 1)).points == 1, body
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux") or os.geteuid() != 0, reason="then all others run as one")
+@walled
+def test_an_ordinary_user_has_the_same_walls():
+    program = ["unshare", "--user", "--map-user=1000", "--map-group=1000", sys.executable, "-c", ORDINARY]
+    found = subprocess.run(program, cwd=NOTEBOOK.parent.parent, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+
+
+def source_of(id: str, function) -> str:
+    """A cell with a function of the exercises under the asked-for name; what it needs stands in `modules`."""
+    return f"{exercises[id].name} = {function.__name__}"
+
+
+def modules(id: str) -> list[str]:
+    """The files of an exercise as cells: the engine's, what its notebook shares, those it imports from, its own."""
+    home = Path(sys.modules["kdcourse.exercises"].__file__).parent
+    folder = home / f"notebook_{id[:2]}"
+    own = next(folder.glob(f"e{id.replace('.', '_')}_*.py"))
+    names = ["common", *(part for part in re.findall(r"^from \.(\w+) import", own.read_text(encoding="utf-8"), re.M))]
+    files = [home / "engine" / "core.py", *(folder / f"{name}.py" for name in dict.fromkeys(names)), own]
+    texts = [path.read_text(encoding="utf-8") for path in files if path.exists()]
+    texts = [re.sub(r"^from \.(\.engine\.\w+|\w+) import (\([^)]*\)|[^\n]*)", "", text, flags=re.M) for text in texts]
+    return [text.replace("from ...", "from kdcourse.") for text in texts]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("id", exercises)
+def test_every_answer_that_we_know_gets_the_same_verdict_as_from_check(id):
+    exercise = exercises[id]
+    before = [NotebookNode(cell_type="code", source=text) for text in modules(id)]
+    known = [exercise.reference, *exercise.alternatives, *(m.wrong for m in exercise.misconceptions)]
+    for function in known:
+        if function.__name__ == "<lambda>":
+            continue
+        last = NotebookNode(cell_type="code", source=source_of(id, function))
+        found = mark(exercise, cells_of(NotebookNode(cells=[*before, last])), 7)
+        expected = judge(exercise, function, seed=7)
+        assert found.message.splitlines()[0] == expected.text.splitlines()[0], function.__name__
+        assert (found.points > 0) == (expected.kind == "right")

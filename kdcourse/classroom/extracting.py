@@ -223,7 +223,7 @@ def used(line: ast.stmt) -> tuple[set[str], set[str]]:
 
 
 def _reads(parts: Iterable[ast.AST]) -> tuple[set[str], set[str]]:
-    """Names read at this level, and free names of the functions in it; decorators and defaults are read at once."""
+    """Names read at this level (decorators, defaults and annotations too), and free names of the functions in it."""
     now: set[str] = set()
     later: set[str] = set()
     waiting = list(parts)
@@ -234,6 +234,10 @@ def _reads(parts: Iterable[ast.AST]) -> tuple[set[str], set[str]]:
         if isinstance(node, FUNCTIONS):
             later |= _free(node)
             waiting += [*node.args.defaults, *filter(None, node.args.kw_defaults), *getattr(node, "decorator_list", [])]
+            waiting += [
+                part.annotation for part in ast.walk(node.args) if isinstance(part, ast.arg) and part.annotation
+            ]
+            waiting += filter(None, [getattr(node, "returns", None)])
         else:
             waiting += ast.iter_child_nodes(node)
     return now, later

@@ -130,7 +130,8 @@ def start(
     windows = os.name == "nt"
     if windows:
         plan |= {"share": len(link.share(os.getpid()))}  # type: ignore[union-attr]
-    command = [sys.executable, "-I", "-c", BOOT.format(function=function), json.dumps(plan)]
+    # without site: an editable install would bring this package along
+    command = [sys.executable, "-I", "-S", "-c", BOOT.format(function=function), json.dumps(plan)]
     process = subprocess.Popen(
         command,
         pass_fds=[] if windows else links,
@@ -138,6 +139,7 @@ def start(
         cwd=folder,
         stdin=subprocess.PIPE if windows else subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         start_new_session=not windows,
     )
     if process.stdin:
@@ -213,8 +215,18 @@ def server() -> Server | Alone:
     if isinstance(found, Server) and found.process.poll() is not None:
         found = None
     if found is None:
-        found = _servers[key] = Server() if sys.platform.startswith("linux") else Alone()
+        found = _servers[key] = _best()
     return found
+
+
+def _best() -> Server | Alone:
+    """With walls if this system has them, without if not."""
+    if not sys.platform.startswith("linux"):
+        return Alone()
+    try:
+        return Server()
+    except RuntimeError:  # a container may allow namespaces and forbid what belongs to them
+        return Server(walls=False)
 
 
 def restart() -> None:

@@ -58,19 +58,28 @@ def new_root(root: str, shown: list[str], hidden: list[str]) -> None:
     """A root folder in memory that holds ``shown``, read-only and at its own place, but not ``hidden``."""
     mount("", "/", "", RECURSIVE | PRIVATE)
     mount("tmpfs", root, "tmpfs", NO_SUID | NO_DEVICES, "size=16m,mode=755")
+    os.mkdir(f"{root}/tmp")
+    mount("tmpfs", f"{root}/tmp", "tmpfs", NO_SUID | NO_DEVICES, "size=16m,mode=755")
     for place in shown:
         _show(place, root)
     for place in hidden:
         if os.path.isdir(root + place):
             mount("tmpfs", root + place, "tmpfs", READ_ONLY | NO_SUID | NO_DEVICES, "size=4k,mode=755")
-    for name in ("proc", "tmp", "old", "course"):
+    for name in ("proc", "old", "course"):
         os.makedirs(f"{root}/{name}", exist_ok=True)
+    mount_processes(f"{root}/proc")  # while the old one is still to be seen: only then may an ordinary user
     assert _libc
     number = PIVOT_ROOT[platform.machine()]
     _checked(_libc.syscall(number, os.fsencode(root), os.fsencode(f"{root}/old")), "pivot_root")
     os.chdir("/")
     _checked(_libc.umount2(b"/old", DETACH), "umount")
     os.rmdir("/old")
+    mount("", "/", "", BIND | REMOUNT | READ_ONLY | NO_SUID | NO_DEVICES)  # or one answer leaves files to the next
+
+
+def mount_processes(place: str) -> None:
+    """Show the processes of this namespace, and no others."""
+    mount("proc", place, "proc", NO_SUID | NO_DEVICES)
 
 
 def _show(place: str, root: str) -> None:

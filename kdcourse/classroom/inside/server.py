@@ -64,7 +64,6 @@ def enter(plan: dict[str, Any]) -> list[str]:
         os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
     namespaces.control(namespaces.DEATH_SIGNAL, signal.SIGKILL)
     namespaces.new_root(plan["root"], plan["shown"], plan["hidden"])
-    namespaces.mount("proc", "/proc", "proc", namespaces.NO_SUID | namespaces.NO_DEVICES)
     return []
 
 
@@ -159,7 +158,7 @@ def _child(asked: dict[str, Any], descriptor: int, walled: bool) -> None:
     course = "/course" if walled else f"{asked['stages']}/{asked['stage']}"
     os.setsid()
     if walled:
-        namespaces.mount("proc", "/proc", "proc", namespaces.NO_SUID | namespaces.NO_DEVICES)
+        namespaces.mount_processes("/proc")
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
     become_nobody(asked, walled)
