@@ -135,7 +135,9 @@ def renewed(notebook: NotebookNode, binding: Binding, measured: list[dict[str, A
     """The binding with claims, sentences and formulas as they stand now; what is missing is left to be filled in."""
     here = page(notebook)
     claims = carried(binding.get("claim", []), here.claims)
-    for entry, found in zip(claims, carried(measured, here.claims), strict=True):
+    texts = {claim.text for claim in here.claims}
+    known = carried([value for value in measured if value["text"] in texts], here.claims)
+    for entry, found in zip(claims, known, strict=True):
         _measure(entry, found.get("value"))
     said = {sentence.text: sentence.needs for sentence in here.sentences}
     needs = [text for text, what in said.items() if what]
