@@ -5,6 +5,7 @@ import json
 
 import pytest
 from classes import ALL, KL, NOTEBOOK, Class, answer, cell, check, of, points
+from nbformat.v4 import new_code_cell
 
 
 def copied_answer(notebook):
@@ -38,14 +39,13 @@ def every_check_deleted(notebook):
 
 def rewritten_in_a_new_cell(notebook):
     old = answer(notebook, "03.5")
-    notebook.cells.insert(0, dict(cell_type="code", source=old.source, metadata={}, outputs=[], execution_count=1))
+    notebook.cells.insert(0, new_code_cell(old.source))
     notebook.cells.remove(old)
 
 
 def skeleton_kept_beside_the_answer(notebook):
     old = answer(notebook, "03.5")
-    new = dict(cell_type="code", source=old.source, metadata={}, outputs=[], execution_count=1)
-    notebook.cells.append(new)
+    notebook.cells.append(new_code_cell(old.source))
     old.source = of(KL)["03.5"].skeleton
 
 
@@ -91,10 +91,10 @@ def magics_and_installs(notebook):
 
 
 def helpers_and_constants_in_other_cells(notebook):
-    new = dict(cell_type="code", metadata={}, outputs=[], execution_count=1, source=(
+    new = new_code_cell(
         "import torch as th\nTOLERANCE = 1e-6\n\n"
         "def total_is_one(v):\n    return abs(v.sum().item() - 1) <= TOLERANCE\n"
-    ))  # fmt: skip
+    )
     notebook.cells.insert(2, new)
     answer(notebook, "03.1").source = (
         "def my_kl_of_probabilities(p, q):\n    if not (total_is_one(p) and total_is_one(q)):\n"
@@ -104,8 +104,7 @@ def helpers_and_constants_in_other_cells(notebook):
 
 
 def a_cell_that_fails(notebook):
-    notebook.cells.insert(1, dict(cell_type="code", source="import tensorflow\n1 / 0", metadata={}, outputs=[],
-                                  execution_count=1))  # fmt: skip
+    notebook.cells.insert(1, new_code_cell("import tensorflow\n1 / 0"))
     answer(notebook, "03.4").source = "import tensorflow\n" + answer(notebook, "03.4").source
 
 
