@@ -64,7 +64,8 @@ def test_live_figures_are_told_by_their_structure():
     shifted = [[value * 0.99 for value in seeds] for seeds in SEEDS]
     assert plots.drawn(arms(labels=shifted), live=True) == plots.drawn(arms(), live=True)
     assert plots.drawn(arms(title="Quantized"), live=True) != plots.drawn(arms(), live=True)
-    assert plots.drawn(arms(title="loss 0.3"), live=True) == plots.drawn(arms(title="loss 0.4"), live=True)
+    assert plots.drawn(arms(title="9 → 4, 93 %"), live=True) == plots.drawn(arms(title="7 → 1, 100 %"), live=True)
+    assert "line distilled #0072b2; 3 × line #0072b2" in plots.drawn(arms(), live=True)
 
 
 def test_a_curve_drawn_twice_under_two_names_is_told_of_live_figures_too():

@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -26,25 +27,27 @@ def drawn(figure: Figure, *, live: bool = False) -> str:
     """Titles, labels and legends of ``figure``, and every line, bar, area, image and note with its values.
 
     Many values are told by their number and a digest. ``live`` leaves out what another processor trains or measures
-    differently: the values, and the decimals in titles; still told is which lines are the same.
+    differently: the values, and the numbers in titles and names; still told is which lines are the same.
 
     >>> figure, axis = axes_grid()
     >>> axis = curves(axis, {"alone": [0.9, 0.6]}, title="Training", ylabel="loss (nats)")
     >>> drawn(figure)
     'Training / epoch / loss (nats); line alone #0072b2: 1 0.9 2 0.6; legend alone'
     """
-    text = " | ".join([*(it.get_text() for it in figure.texts), *("; ".join(_parts(it, live)) for it in figure.axes)])
-    return " ".join((re.sub(r"\d+\.\d+", "#", text) if live else text).split())
+    told = [_words(text, live) for text in figure.texts]
+    told += ["; ".join(_counted(_parts(axis, live))) for axis in figure.axes]
+    return " ".join(" | ".join(told).split())
 
 
 def _parts(axis: Axes, live: bool) -> Iterator[str]:
     """The pieces of text that tell of one of a figure's Axes."""
-    yield " / ".join((axis.get_title(), axis.get_xlabel(), axis.get_ylabel())).strip(" /")
+    heads = axis.title, axis.xaxis.label, axis.yaxis.label
+    yield " / ".join(_words(text, live) for text in heads).strip(" /")
     scales = axis.get_xscale(), axis.get_yscale()
     if scales != ("linear", "linear"):
         yield " by ".join(scales)
     for name, ticks in (("x", axis.xaxis), ("y", axis.yaxis)):
-        labels = [label.get_text() for label in ticks.get_majorticklabels()]
+        labels = [_words(label, live) for label in ticks.get_majorticklabels()]
         if isinstance(ticks.get_major_locator(), FixedLocator) and any(labels):
             yield f"{name} ticks {', '.join(labels)}"
     earlier: dict[bytes, str] = {}
@@ -53,13 +56,25 @@ def _parts(axis: Axes, live: bool) -> Iterator[str]:
         yield _artist(artist, live, earlier)
     legend = axis.get_legend()
     if legend is not None:
-        yield "legend " + ", ".join(text.get_text() for text in legend.get_texts())
+        yield "legend " + ", ".join(_words(text, live) for text in legend.get_texts())
+
+
+def _words(text: Text | str, live: bool) -> str:
+    words = text if isinstance(text, str) else text.get_text()
+    return re.sub(r"\d+(?:\.\d+)?", "#", words) if live else words
+
+
+def _counted(parts: Iterable[str]) -> Iterator[str]:
+    """Pieces of which each stands once where several in a row are the same, with their number."""
+    for part, same in groupby(parts):
+        number = len(list(same))
+        yield part if number == 1 else f"{number} × {part}"
 
 
 def _artist(artist: Any, live: bool, earlier: dict[bytes, str]) -> str:
     kind, values = _values(artist)
     label = str(artist.get_label())
-    name = " ".join(filter(None, (kind, "" if label.startswith("_") else label, _colour(artist))))
+    name = " ".join(filter(None, (kind, "" if label.startswith("_") else _words(label, live), _colour(artist))))
     values[np.abs(values) <= NOTHING * np.abs(values).max(initial=0)] = 0
     rounded = np.array([float(f"{value:.{DIGITS}g}") for value in values]) + 0.0  # no -0
     same = earlier.setdefault(rounded.tobytes(), name)
