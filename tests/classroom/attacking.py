@@ -7,7 +7,7 @@ import tomllib
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from classes import KL, answer, of
+from classes import answer
 
 from kdcourse.exercises import exercises
 
@@ -97,6 +97,3 @@ def table(chosen, rows):
         before = attack.get("before", "")
         lines.append(f"{attack['id']:<6} {before:>6} {float(rows[attack['id']]['score']):>6g}  {attack['tries']}")
     return "\n".join(lines)
-
-
-__all__ = ["KL", "attacks", "graded", "of", "table"]

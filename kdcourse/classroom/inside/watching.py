@@ -1,6 +1,7 @@
 """What an answer may not call is refused, and what it tries beyond its own folder is told."""
 
 import os
+import socket
 import sys
 import sysconfig
 from collections.abc import Callable
@@ -46,6 +47,8 @@ def described(event: str, arguments: tuple[Any, ...], own: list[str]) -> str:
     """What an event of Python's own audit tries to reach; empty for ordinary ones."""
     if event in PROCESSES:
         return f"process: {event}"
+    if event == "socket.__new__" and arguments[1] in (socket.AF_INET, socket.AF_INET6):
+        return "network: socket.socket"  # where the system refuses this, nothing else is tried
     if event in NETWORK:
         return f"network: {event} {arguments[-1] if event == 'socket.connect' else ''}".strip()[:120]
     if event in ("open", "os.listdir", "os.scandir", "os.remove", "os.rename", "os.chdir") and arguments:
