@@ -20,7 +20,6 @@ from kdcourse._base.files import write_whole
 from kdcourse.data import data_dir, load_mnist, load_results
 from kdcourse.metrics import paired_interval
 from kdcourse.models import load_model
-from kdcourse.plots.drawn import drawn
 from kdcourse.training import predict
 
 matplotlib.use("Agg")
@@ -99,12 +98,10 @@ def what_is_shipped() -> Front:
 
 
 def svg(front: Front) -> str:
-    """The figure as a file, with what it draws in its metadata; the same bytes whenever it is drawn."""
+    """The figure as a file, the same whenever it is drawn with the pinned Matplotlib."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "kdcourse"}):
-        front.figure.savefig(
-            buffer, format="svg", facecolor="white", metadata={"Date": None, "Description": drawn(front.figure)}
-        )
+        front.figure.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None})
     return re.sub(r"[ \t]+$", "", buffer.getvalue(), flags=re.MULTILINE)
 
 

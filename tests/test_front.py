@@ -7,7 +7,6 @@ from pathlib import Path
 from statistics import fmean
 
 import jsonschema
-import matplotlib
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,13 +44,10 @@ def figures():
 @pytest.mark.parametrize("name", ["teacher", "budget", "shipped"])
 def test_a_figure_is_what_the_stored_results_give(figures, name):
     stored = (ROOT / "data" / "figures" / f"{name}.svg").read_text(encoding="utf-8")
-    described = re.search(r"<dc:description>(.*?)</dc:description>", stored, re.DOTALL)[1]
-    assert described == drawn(figures[name].figure), "make front"
-    if f"Matplotlib v{matplotlib.__version__}," in stored:  # another version may draw the same otherwise
-        again = front.svg(figures[name])
-        assert NUMBER.sub("", stored) == NUMBER.sub("", again), "make front"
-        pairs = zip(map(float, NUMBER.findall(stored)), map(float, NUMBER.findall(again)), strict=True)
-        assert all(one == pytest.approx(other, abs=0.01) for one, other in pairs), "make front"
+    again = front.svg(figures[name])
+    assert NUMBER.sub("", stored) == NUMBER.sub("", again), "make front"
+    pairs = zip(map(float, NUMBER.findall(stored)), map(float, NUMBER.findall(again)), strict=True)
+    assert all(one == pytest.approx(other, abs=0.01) for one, other in pairs), "make front"
 
 
 def test_readme_shows_them_with_their_words(figures):
