@@ -41,7 +41,7 @@ def bind(number: str, measured: list[dict[str, Any]]) -> list[str]:
         binding["read"] = files.read_lines(notebook)
     binding.setdefault("ignored", files.ignored(notebook))
     files.store(number, notebook, binding)
-    return left + files.ignored_problems(notebook, binding)
+    return left + files.ignored_problems(notebook, binding) + files.picture_problems(notebook)
 
 
 def main() -> int:

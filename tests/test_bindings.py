@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / ".ci"))
 from bindings import claims, evidence, files, words  # noqa: E402 (scripts, no package)
 
-NUMBERS = [path.stem.removeprefix("notebook_") for path in sorted((ROOT / "tests" / "bindings").glob("*.toml"))]
+NUMBERS = [path.name[:2] for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))]
 
 
 @pytest.mark.parametrize("number", NUMBERS)

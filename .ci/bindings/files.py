@@ -18,6 +18,7 @@ from kdcourse._base.files import write_whole
 
 from .claims import Claim, carried, claim_problems, implies, interval, rounded, within
 from .evidence import EVIDENCE, IGNORE, ROOT, Page, evidences, formula_problems, page, sentence_problems
+from .pictures import picture_problems
 from .words import DISPLAYED, blocks, flat, split
 
 FOLDER = ROOT / "tests" / "bindings"
@@ -48,12 +49,14 @@ def digest(text: str) -> str:
 
 
 def units(cell: NotebookNode) -> Iterator[str]:
-    """What there is to read in a cell, piece by piece: sentences, displayed formulas, listings, figures' alt texts."""
+    """What there is to read in a cell, piece by piece: sentences, displayed formulas, code, figures."""
     if cell.cell_type == "code":
+        yield cell.source  # what the text tells of, and what a claim is made of
         for output in cell.outputs:
-            alt = output.get("data", {}).get("text/plain", "")
-            if alt.startswith("Figure: "):
-                yield from split(flat(alt))
+            data = output.get("data", {})
+            yield from re.findall(r'data-drawn="[^"]*"', data.get("text/html", ""))  # what the alt text tells
+            if data.get("text/plain", "").startswith("Figure: "):
+                yield from split(flat(data["text/plain"]))
     else:
         for block in blocks(cell.source):
             yield from split(block)
@@ -116,7 +119,12 @@ def problems(notebook: NotebookNode, binding: Binding) -> list[str]:
 
 
 def all_problems(notebook: NotebookNode, binding: Binding) -> list[str]:
-    return [*problems(notebook, binding), *unread(notebook, binding), *ignored_problems(notebook, binding)]
+    return [
+        *problems(notebook, binding),
+        *unread(notebook, binding),
+        *ignored_problems(notebook, binding),
+        *picture_problems(notebook),
+    ]
 
 
 def counted(number: str) -> str:
