@@ -56,6 +56,14 @@ def test_links_to_files_resolve(text):
     assert not [link for link in links if not (ROOT / link).exists()]
 
 
+def test_sections_up_to_which_teaching_goes_exist():
+    named = re.findall(r"(\d\d) up\s+to\s+\*([^*]+)\*", TEXTS["TEACHING"])
+    assert len(named) >= 4
+    for number, title in named:
+        (path,) = (ROOT / "notebooks").glob(f"{number}_*.ipynb")
+        assert f"## {title}" in path.read_text(encoding="utf-8"), (number, title)
+
+
 def test_the_changelog_has_this_version_and_what_comes_next():
     versions = re.findall(r"^## (.+)$", CHANGELOG, re.MULTILINE)
     assert versions[0] == "Unreleased"
