@@ -187,8 +187,8 @@ def test_a_cell_that_no_parser_likes_harms_no_other(source):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"", "no notebook"), (b"{}", "no cells"), (b"\x89PNG\r\n", "no notebook"), (b'{"cells": 3}', "no cells"),
-     (b"[" * 100_000, "no notebook"), (b"[]", "no cells")],
+    [(b"", "not a notebook"), (b"{}", "no cells"), (b"\x89PNG\r\n", "not a notebook"), (b'{"cells": 3}', "no cells"),
+     (b"[" * 100_000, "not a notebook"), (b"[]", "no cells")],
 )  # fmt: skip
 def test_a_file_that_is_no_notebook_is_refused_by_name(tmp_path, content, said):
     path = tmp_path / "03_kl_derivation.ipynb"

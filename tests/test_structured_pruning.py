@@ -609,7 +609,7 @@ TWINS[1].weight = TWINS[0].weight
         (Through(lambda x: x.flatten(0, 2)), "flatten from dimension 1"),
         (Through(lambda x, f: f(x), nn.Flatten(0)), "layers_0"),
         (Through(lambda x, f: f(x), nn.Flatten(1, 2)), "layers_0"),
-        (Through(lambda x: x.mean((1, 2))), "no mean over height and width"),
+        (Through(lambda x: x.mean((1, 2))), "not a mean over height and width"),
         (Through(lambda x: x.mean()), "mean"),
         (Through(lambda x: x.mean(3)), "mean"),
         (Through(lambda x: x + 1), "through add"),
