@@ -53,13 +53,16 @@ def listening():
         connection.close()
         return address
 
-    for door, take in ((tcp, accept), (udp, lambda: udp.recvfrom(64))):
+    listeners = [threading.Thread(target=wait, args=(take,)) for take in (accept, lambda: udp.recvfrom(64))]
+    for door, listener in zip((tcp, udp), listeners, strict=True):
         door.settimeout(0.2)
-        threading.Thread(target=wait, args=(take,), daemon=True).start()
+        listener.start()
     try:
         yield tcp.getsockname()[1], heard
     finally:
         ends.set()
+        for listener in listeners:
+            listener.join()
         tcp.close()
         udp.close()
 

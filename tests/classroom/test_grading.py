@@ -91,7 +91,7 @@ def test_the_feedback_carries_the_diagnosis(course, grades):
     assert course.marks("cem_untouched") == dict.fromkeys(of(KL), "unattempted")
     assert {id: kind for id, kind in course.marks("dua_endless").items() if kind != "right"} == {
         "03.3": "time",
-        "03.4": "time",
+        "03.4": "missing",
     }
 
 

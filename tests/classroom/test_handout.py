@@ -76,7 +76,13 @@ def test_solutions_are_withheld_and_the_data_found(handout, tmp_path):
 
 
 def test_the_instructors_commands_say_that_they_are_not_here(handout, tmp_path):
-    command = [sys.executable, "-m", "kdcourse", "grade", "03"]
+    # an editable installation would find the course's own classroom
+    program = """
+import runpy, sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if "Editable" not in getattr(finder, "__name__", "")]
+runpy.run_module("kdcourse", run_name="__main__", alter_sys=True)
+"""
+    command = [sys.executable, "-c", program, "grade", "03"]
     found = subprocess.run(
         command,
         cwd=tmp_path,
