@@ -20,7 +20,7 @@ from kdcourse._base.notebooks import read
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-PAGES = ("INSTALL.md", "TEACHING.md", "HELPERS.md", "data/README.md")
+PAGES = ("INSTALL.md", "TEACHING.md", "hub/README.md", "HELPERS.md", "data/README.md")
 FIGURES = "data/figures"
 GLOSSARY = ROOT / "data" / "glossary.json"
 MATHJAX = ("mathjax/LICENSE", "mathjax/startup.js", "mathjax/core.js", "mathjax/input/tex.js",

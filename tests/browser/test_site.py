@@ -30,7 +30,8 @@ SITE = ROOT / "build" / "site"
 AXE = ROOT / "build" / "site-npm" / "node_modules" / "axe-core" / "axe.min.js"
 NOTEBOOKS = {f"notebooks/{path.stem}.html": path for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))}
 READ = ["index.html", *NOTEBOOKS, "glossary.html", "bibliography.html", "INSTALL.html", "TEACHING.html",
-        "HELPERS.html", "data/README.html", "api/index.html", *(f"api/{name}.html" for name in MODULES)]  # fmt: skip
+        "hub/README.html", "HELPERS.html", "data/README.html", "api/index.html",
+        *(f"api/{name}.html" for name in MODULES)]  # fmt: skip
 ASKED = ["search.html?q=temperature", "genindex.html"]
 PATIENCE = 120_000  # milliseconds; on a busy machine a long notebook takes half a minute to draw
 # MathJax waits for ever for a font that does not come
