@@ -152,7 +152,7 @@ class Explorer:
 def softened(logits, temperature):
     weights = np.exp((logits - logits.max()) / temperature)
     p = weights / weights.sum()
-    return -(p * np.log2(p, where=p > 0, out=np.zeros_like(p))).sum(), p.max()
+    return -(p * np.log(p, where=p > 0, out=np.zeros_like(p))).sum(), p.max()
 
 
 @on("02")
@@ -162,8 +162,8 @@ def test_temperature_explorer(ran):
     explorer = Explorer(ran)
 
     def agrees(image, temperature):
-        bits, top = softened(logits[image], temperature)
-        assert explorer.numbers() == pytest.approx([temperature, bits, top], abs=0.006)
+        nats, top = softened(logits[image], temperature)
+        assert explorer.numbers() == pytest.approx([temperature, nats, top], abs=0.006)
 
     agrees(0, 1.0)
     explorer.press("T", "ArrowRight", times=8)
@@ -292,13 +292,15 @@ def undominated(cost, seed, stages):
     """How many networks of these stages (and this seed, or all) have the cost, and those that none other beats."""
     records = json.loads((ROOT / "data/results/pipeline.json").read_text())["records"]
     (times,) = (record["milliseconds"] for record in records if record.get("timed") == "256")
+    called = {"int8, trained through": "int8, QAT", "int8, calibrated": "int8, PTQ", "quantize-aware only": "QAT only"}
     measured = {}
     for record in records:
-        if record.get("stage") in stages and seed in (None, record["seed"]):
+        stage = called.get(record.get("stage"), record.get("stage"))
+        if stage in stages and seed in (None, record["seed"]):
             shape = "int8 " + "-".join(map(str, record["channels"]))
-            record["milliseconds"] = times[shape if record["stage"].startswith("int8") else record["stage"]][0]
-            name = record["arm"] if "int8" in record["stage"] else record["stage"]  # as the notebook calls them
-            measured.setdefault((name, record["stage"]), []).append((record["test"], record[cost]))
+            record["milliseconds"] = times[shape if stage.startswith("int8") else stage][0]
+            name = called.get(record["arm"], record["arm"]) if "int8" in stage else stage  # as the notebook calls them
+            measured.setdefault((name, stage), []).append((record["test"], record[cost]))
     means = {name: np.round(np.mean(seeds, axis=0), 9) for name, seeds in measured.items()}
     gain, price = np.array([*means.values(), (0, 0)]).T
     better = (gain[:-1] >= gain[:-1, None]) & (price[:-1] <= price[:-1, None])
