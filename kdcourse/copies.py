@@ -18,7 +18,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from ._base.files import exclusive, read_whole, write_whole
-from ._base.notebooks import mend, read
+from ._base.notebooks import grade_id, mend, read
 
 FOLDER = "my_course"
 Cells = Sequence[NotebookNode]
@@ -111,7 +111,7 @@ def _match(old: Cells, new: Cells, *, loosely: bool = True) -> dict[int, int]:
     have been dropped; where they were given to other cells, likeness comes first.
     """
     found: dict[int, int] = {}
-    _pair(old, new, found, _grade_id)
+    _pair(old, new, found, grade_id)
     _pair(old, new, found, lambda cell: (cell.id, _text(cell)))
     _pair(old, new, found, _text)
     if loosely:
@@ -186,7 +186,7 @@ def _merged(base: NotebookNode, mine: NotebookNode, new: NotebookNode, said: lis
 
 def _solved(mine: NotebookNode, new: NotebookNode) -> bool:
     """Whether it is an exercise that was answered; this does not ask where, for a learner may work in the originals."""
-    return _grade_id(new) is not None and _open(new) and not _open(mine)
+    return grade_id(new) is not None and _open(new) and not _open(mine)
 
 
 def _open(cell: NotebookNode) -> bool:
@@ -198,14 +198,8 @@ def _text(cell: NotebookNode) -> tuple[str, str]:
     return cell.cell_type, "\n".join(line.rstrip() for line in cell.source.strip().splitlines())
 
 
-def _grade_id(cell: NotebookNode) -> str | None:
-    grading = cell.metadata.get("nbgrader")
-    name = grading.get("grade_id") if isinstance(grading, dict) else None
-    return name if isinstance(name, str) else None
-
-
 def _title(cell: NotebookNode) -> str:
-    first = _grade_id(cell) or next(iter(_text(cell)[1].splitlines()), "")
+    first = grade_id(cell) or next(iter(_text(cell)[1].splitlines()), "")
     return f'"{first[:60]}{"…" if len(first) > 60 else ""}"'
 
 

@@ -360,12 +360,8 @@ def test_originals_that_are_read_only_have_copies_that_are_not(course):
     assert mine(course).stat().st_mode & 0o200
 
 
-@pytest.mark.parametrize("place", range(4))
-def test_an_update_that_is_killed_is_made_at_the_next_start(course, monkeypatch, place):
-    copies.refresh(course)
-    work(course, solve)
-    work(course, lambda notebook: notebook.cells[0].update(source="Mine."))
-    release(course, "n: n = 1", graded("def f(a):\n    ...", "answer-00-1", id="q"), LAST)
+def killing(monkeypatch, place):
+    """Kill what writes its file number ``place``, from 0; the list of files begun."""
     write, calls = copies.write_whole, []
 
     def killed(path, content):
@@ -375,6 +371,16 @@ def test_an_update_that_is_killed_is_made_at_the_next_start(course, monkeypatch,
         write(path, content)
 
     monkeypatch.setattr(copies, "write_whole", killed)
+    return calls
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_an_update_that_is_killed_is_made_at_the_next_start(course, monkeypatch, place):
+    copies.refresh(course)
+    work(course, solve)
+    work(course, lambda notebook: notebook.cells[0].update(source="Mine."))
+    release(course, "n: n = 1", graded("def f(a):\n    ...", "answer-00-1", id="q"), LAST)
+    write, calls = copies.write_whole, killing(monkeypatch, place)
     if place < 3:
         with pytest.raises(KeyboardInterrupt):
             copies.refresh(course)
@@ -389,15 +395,8 @@ def test_an_update_that_is_killed_is_made_at_the_next_start(course, monkeypatch,
 
 @pytest.mark.parametrize("place", range(3))
 def test_a_first_start_that_is_killed_leaves_no_copy_without_its_original(course, monkeypatch, place):
-    write, calls = copies.write_whole, []
-
-    def killed(path, content):
-        calls.append(path)
-        if len(calls) == place + 1:
-            raise KeyboardInterrupt
-        write(path, content)
-
-    monkeypatch.setattr(copies, "write_whole", killed)
+    write = copies.write_whole
+    killing(monkeypatch, place)
     with pytest.raises(KeyboardInterrupt):
         copies.refresh(course)
     monkeypatch.setattr(copies, "write_whole", write)

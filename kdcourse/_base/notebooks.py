@@ -5,7 +5,9 @@ What comes back is valid in format 4.5, so that whatever is made of it is, too.
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import nbformat
@@ -64,6 +66,14 @@ def identity(cell: NotebookNode, taken: set[str]) -> str:
     name = usable[0] if usable else uuid4().hex[:8]
     taken.add(name)
     return name
+
+
+def grade_id(cell: Mapping[str, Any]) -> str | None:
+    """nbgrader's name for a cell, whatever a program has made of its metadata; None where it has none."""
+    metadata = cell.get("metadata")
+    marks = metadata.get("nbgrader") if isinstance(metadata, dict) else None
+    name = marks.get("grade_id") if isinstance(marks, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def mend_output(output: NotebookNode) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from nbformat import NotebookNode
 
+from .._base.notebooks import grade_id
 from ..exercises.engine.core import Exercise
 from ..exercises.engine.untouched import says_nothing
 
@@ -49,9 +50,8 @@ def cells_of(notebook: NotebookNode) -> list[Cell]:
 def read_cell(cell: NotebookNode) -> Cell:
     source = cell.get("source", "")
     source = "".join(source) if isinstance(source, list) else source
-    marks = cell.get("metadata", {}).get("nbgrader", {})
-    name = marks.get("grade_id", "") if isinstance(marks, dict) else ""
-    marked = name.removeprefix("answer-") if isinstance(name, str) and name.startswith("answer-") else ""
+    name = grade_id(cell) or ""
+    marked = name.removeprefix("answer-") if name.startswith("answer-") else ""
     text, body, broken = parsed(source)
     return Cell(text, body, marked, broken)
 

@@ -12,6 +12,7 @@ from nbformat import NotebookNode
 from nbformat import from_dict as node
 
 from .._base.neutral import neutral, untouched
+from .._base.notebooks import grade_id
 from ..exercises import exercises
 from ..exercises.engine.checking import Verdict, calls, weigh
 from ..exercises.engine.core import Exercise
@@ -80,10 +81,8 @@ def _cells(told: Any, name: str) -> list[dict[str, Any]]:
 def _plain_cell(cell: dict[str, Any]) -> dict[str, Any]:
     source = cell.get("source", cell.get("input", ""))
     text = "".join(part for part in source if isinstance(part, str)) if isinstance(source, list) else source
-    marks = cell.get("metadata")
-    marks = marks.get("nbgrader") if isinstance(marks, dict) else None
-    name = marks.get("grade_id") if isinstance(marks, dict) else None
-    metadata = {"nbgrader": {"grade_id": name}} if isinstance(name, str) else {}
+    name = grade_id(cell)
+    metadata = {} if name is None else {"nbgrader": {"grade_id": name}}
     lines = text.replace("\r\n", "\n").replace("\r", "\n") if isinstance(text, str) else ""
     return {"cell_type": "code", "source": lines, "metadata": metadata}
 

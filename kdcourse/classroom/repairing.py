@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_raw_cell
 
+from .._base.notebooks import grade_id
+
 CHECK = re.compile(r'^check\("([\d.]+)", (\w+)\)$', re.MULTILINE)
 """what marks a check cell: the exercise and the name of the function"""
 
@@ -67,7 +69,7 @@ def answer_places(cells: Sequence[NotebookNode], wanted: Sequence[Asked]) -> dic
     """
     places = {}
     for item in wanted:
-        marked = {index for index, cell in enumerate(cells) if mark(cell) == item.answer.metadata.nbgrader.grade_id}
+        marked = {index for index, cell in enumerate(cells) if grade_id(cell) == item.answer.metadata.nbgrader.grade_id}
         defining = [
             index for index, cell in enumerate(cells) if cell.cell_type != "markdown" and binds(cell, item.name)
         ]
@@ -77,13 +79,6 @@ def answer_places(cells: Sequence[NotebookNode], wanted: Sequence[Asked]) -> dic
                 places[item.name] = max(among, key=lambda index: (index in marked, index))
                 break
     return places
-
-
-def mark(cell: NotebookNode) -> str | None:
-    """nbgrader's name of a cell, where it has a usable one."""
-    graded = cell.metadata.get("nbgrader")
-    name = graded.get("grade_id") if isinstance(graded, dict) else None
-    return name if isinstance(name, str) else None
 
 
 def binds(cell: NotebookNode, name: str) -> bool:
