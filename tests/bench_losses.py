@@ -61,6 +61,12 @@ def bare_smoothing(s, t, y):
     return F.cross_entropy(s, y, label_smoothing=SMOOTHING)
 
 
+def bare_multilabel(s, t, y):
+    crossed = F.binary_cross_entropy_with_logits(s / T, torch.sigmoid(t / T), reduction="sum")
+    entropy = F.binary_cross_entropy_with_logits(t / T, torch.sigmoid(t / T), reduction="sum")
+    return T**2 * (crossed - entropy) / len(s)
+
+
 PAIRS = {
     "kd_loss": (bare_kd, lambda s, t, y, **o: losses.kd_loss(s, t, temperature=T, **o)),
     "distillation_loss": (
@@ -71,6 +77,7 @@ PAIRS = {
     "js_loss": (bare_js, lambda s, t, y, **o: losses.js_loss(s, t, temperature=T, **o)),
     "logit_mse_loss": (bare_mse, lambda s, t, y, **o: losses.logit_mse_loss(s, t, **o)),
     "dkd_loss": (bare_dkd, lambda s, t, y, **o: losses.dkd_loss(s, t, y, temperature=T, **o)),
+    "multilabel_kd_loss": (bare_multilabel, lambda s, t, y, **o: losses.multilabel_kd_loss(s, t, temperature=T, **o)),
     "label_smoothing_loss": (
         bare_smoothing,
         lambda s, t, y, **o: losses.label_smoothing_loss(s, y, smoothing=SMOOTHING, **o),

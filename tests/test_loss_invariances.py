@@ -44,6 +44,7 @@ LOSSES = {
     "reverse_kd_loss": Loss({"temperature": T}),
     "js_loss": Loss({"temperature": T}),
     "dkd_loss": Loss({"temperature": T, "target_weight": 1.5, "non_target_weight": 3.0}),
+    "multilabel_kd_loss": Loss({"temperature": T}, lacks=("shifts", "impossible classes")),
     "label_smoothing_loss": Loss({"smoothing": 0.1}, lacks=("zero at identity", "impossible classes")),
 }
 PARAMETERS = {name: inspect.signature(getattr(losses, name)).parameters for name in losses.__all__}
@@ -276,7 +277,7 @@ def test_unchanged_by_how_the_tensors_lie_in_memory(name):
 # --- classes ----------------------------------------------------------------------------------------------------------
 
 
-@every_loss_on_logits
+@pytest.mark.parametrize("name", having("shifts", ON_LOGITS))
 def test_unchanged_by_a_shift_of_every_row_of_logits(name):
     case = make(name, 6)
     shifts = torch.linspace(-7, 7, 12, dtype=torch.float64).reshape(2, 6, 1)

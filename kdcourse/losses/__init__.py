@@ -1,7 +1,8 @@
-"""Distillation losses. Ground floor: needs PyTorch, and nothing of `kdcourse` but its cellar."""
+"""Distillation losses: here those on logits; on layers in `kdcourse.losses.features`, on how examples relate in
+`kdcourse.losses.relations`. Ground floor: needs PyTorch, and nothing of `kdcourse` but its cellar."""
 
 from .labels import distillation_loss, dkd_loss, label_smoothing_loss
-from .logits import js_loss, kd_loss, logit_mse_loss, reverse_kd_loss
+from .logits import js_loss, kd_loss, logit_mse_loss, multilabel_kd_loss, reverse_kd_loss
 
 __all__ = [
     "distillation_loss",
@@ -10,5 +11,6 @@ __all__ = [
     "kd_loss",
     "label_smoothing_loss",
     "logit_mse_loss",
+    "multilabel_kd_loss",
     "reverse_kd_loss",
 ]

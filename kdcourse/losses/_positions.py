@@ -42,13 +42,17 @@ def over_positions(
     reduction: Reduction,
     validate: bool,
     refuse_impossible: Callable[..., None],
+    exclusive: bool = True,
 ) -> Tensor:
     """``formula(student[, teacher][, labels], temperature, mean)`` over the positions that count.
 
     ``mean(values, weight)`` is the weighted mean, or what ``reduction`` says, of values (...).
     ``refuse_impossible(student[, teacher][, labels])`` raises where -inf among the logits makes the loss infinite.
+    Classes that are ``exclusive`` are two at least.
     """
     _check_forms(student, teacher, labels, temperature, mask, validate=validate)
+    if exclusive:
+        check_classes("student_logits", student)
     logits = [widen(student)] if teacher is None else [widen(student), widen(teacher.detach())]
     if isinstance(temperature, Tensor):
         temperature = temperature.to(logits[0].dtype)
@@ -82,7 +86,6 @@ def _check_forms(
     if teacher is not None:
         check_logits("teacher_logits", teacher)
         check_same_shape(student, teacher)
-    check_classes("student_logits", student)
     if labels is not None:
         check_labels(labels, student)
     if mask is not None:

@@ -15,6 +15,12 @@ def log_p(logits: Tensor, temperature: float | Tensor) -> Tensor:
     return F.log_softmax(_divided(logits, temperature), dim=-1)
 
 
+def log_yes_no(logits: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
+    """log σ(z / T) and log(1 - σ(z / T)) of each logit."""
+    logits = _divided(logits, temperature)
+    return F.logsigmoid(logits), F.logsigmoid(-logits)
+
+
 def kl(log_p: Tensor, log_q: Tensor) -> Tensor:
     """KL(p ‖ q) over the last dimension from log-probabilities."""
     return (log_p.exp() * (log_p - log_q)).sum(dim=-1)

@@ -34,7 +34,7 @@ from ._positions import (
     refuse_student_excluding,
     refuse_teacher_excluding,
 )
-from ._terms import kl, log_p
+from ._terms import kl, log_p, log_yes_no
 
 
 def kd_loss(
@@ -178,6 +178,46 @@ def js_loss(
         reduction=reduction,
         validate=validate,
         refuse_impossible=lambda student, teacher: None,
+    )
+
+
+def multilabel_kd_loss(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    temperature: float | Tensor,
+    mask: Tensor | None = None,
+    reduction: Reduction = "mean",
+    validate: bool = True,
+) -> Tensor:
+    """Distillation where several classes, or none, may be present: one divergence per class, T² · Σ_c KL(p_c ‖ q_c).
+
+    p_c and q_c are the teacher's and the student's probabilities σ(z_c / T) of class c, each a choice of yes or no. For
+    exclusive classes use `kd_loss`: softmax probabilities do not fit here. A single class is fine; -inf is refused.
+
+    Source: Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2, for each class as a problem of its own.
+
+    >>> student, teacher = torch.zeros(1, 2), torch.tensor([[1.0, 3.0]]).log()  # q = ½, ½ and p = ½, ¾
+    >>> round(multilabel_kd_loss(student, teacher, temperature=1.0).item(), 4)  # ¾ ln 3 - ln 2
+    0.1308
+    """
+
+    def formula(student: Tensor, teacher: Tensor, temperature: float | Tensor, mean: Mean) -> Tensor:
+        yes_student, no_student = log_yes_no(student, temperature)
+        yes_teacher, no_teacher = log_yes_no(teacher, temperature)
+        yes = yes_teacher.exp() * (yes_teacher - yes_student)
+        return mean((yes + no_teacher.exp() * (no_teacher - no_student)).sum(dim=-1), temperature**2)
+
+    return over_positions(
+        formula,
+        student_logits,
+        teacher_logits,
+        temperature=temperature,
+        mask=mask,
+        reduction=reduction,
+        validate=validate,
+        refuse_impossible=refuse_any_impossible,
+        exclusive=False,
     )
 
 

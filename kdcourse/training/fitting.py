@@ -1,6 +1,6 @@
 """`fit` on labels, `distill` against a teacher: what makes the loss of a batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Unpack
 
@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._base.checks import IGNORED, check_classes, check_fraction, check_label_range, check_positive
+from ..features import FeatureTerm
 from ..losses import distillation_loss, kd_loss
 from .batches import Batch, Data, check_data
 from .loop import optimise
@@ -16,6 +17,7 @@ from .networks import Output, check_class_labels
 from .options import History, Options, settings_of
 from .schedules import Schedule, checked, points
 from .teachers import targets_of
+from .terms import Terms
 
 
 def fit(
@@ -62,6 +64,7 @@ def distill(
     alpha: float | Schedule = 0.9,
     loss: Callable[..., Tensor] | None = None,
     teacher_output: Output | None = None,
+    features: Sequence[FeatureTerm] = (),
     **options: Unpack[Options],
 ) -> History:
     """Train ``student`` in place against ``teacher``; otherwise as `fit`, with the same `Options`.
@@ -76,6 +79,9 @@ def distill(
     ``loss(student_logits, teacher_logits, labels, temperature=…, alpha=…)``. ``output`` picks the logits of both
     networks, ``teacher_output`` those of a teacher that returns something else.
 
+    ``features`` adds losses between layers of the two networks, see `kdcourse.features.FeatureTerm`; their regressors
+    train with the student. The teacher then runs on every batch.
+
     Raises ``ValueError`` for a teacher whose logits contain NaN or infinity, or that shares with the student what is
     trained; a logit of -inf is a class that cannot be.
 
@@ -89,22 +95,26 @@ def distill(
     temperature_at = checked("temperature", temperature, check_positive)
     alpha_at = checked("alpha", alpha, check_fraction)
     check_data(train)
-    with targets_of(teacher, student, train, settings, teacher_output or settings.output) as targets:
+    terms = Terms(features, student, teacher)
+    targeting = targets_of(
+        teacher, terms.pupil, train, settings, teacher_output or settings.output, every_batch=bool(features)
+    )
+    with targeting as targets, terms.recording() as of_features:
 
         def batch_loss(logits: Tensor, batch: Batch, done: float) -> Tensor:
             soft = targets.of(batch, logits)
             weights: dict[str, Any] = {"temperature": temperature_at(done), "alpha": alpha_at(done)}
             if loss is not None:
-                return loss(logits, soft, batch.labels, **weights)
+                return loss(logits, soft, batch.labels, **weights) + of_features()
             rows = _rows(batch, logits, soft, needed=weights["alpha"] != 1)
             mixed = distillation_loss if targets.impossible(rows[1]) else _formula
-            return mixed(*rows, **weights)
+            return mixed(*rows, **weights) + of_features()
 
         def identity() -> dict[str, Any]:
-            weights = {"temperature": points(temperature), "alpha": points(alpha)}
+            weights = {"temperature": points(temperature), "alpha": points(alpha)} | terms.identity()
             return weights | {"function": "distill", "loss": loss, "teacher": teacher, "teacher_output": teacher_output}
 
-        return optimise(student, train, batch_loss, settings, identity=identity, explain=targets.explain)
+        return optimise(terms.pupil, train, batch_loss, settings, identity=identity, explain=targets.explain)
 
 
 def _formula(logits: Tensor, soft: Tensor, labels: Tensor | None, *, temperature: float, alpha: float) -> Tensor:

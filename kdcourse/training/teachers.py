@@ -78,9 +78,18 @@ def _counted(logits: Tensor, labels: Tensor) -> Tensor:
 
 @contextmanager
 def targets_of(
-    teacher: nn.Module | Tensor, student: nn.Module, train: Data, settings: Settings, output: Output | None
+    teacher: nn.Module | Tensor,
+    student: nn.Module,
+    train: Data,
+    settings: Settings,
+    output: Output | None,
+    *,
+    every_batch: bool = False,
 ) -> Iterator[Targets]:
-    """The teacher's logits for every batch of ``train``, for as long as the block lasts."""
+    """The teacher's logits for every batch of ``train``, for as long as the block lasts.
+
+    A network runs on ``every_batch`` if that is asked for, or if the images do not repeat.
+    """
     device = torch.device(settings.device)
     if isinstance(teacher, nn.Module):
         check_apart(student, teacher)
@@ -90,7 +99,7 @@ def targets_of(
             f"the teacher must be a network (torch.nn.Module) or its logits, got {type(teacher).__name__}: "
             "wrap a function in a module"
         )
-    if isinstance(train, Split) and settings.augment is None:
+    if isinstance(train, Split) and settings.augment is None and not every_batch:
         if isinstance(teacher, nn.Module):
             logits = logits_of_batches(teacher, train.images.split(1000), output, **NAMES)
         else:
