@@ -1,0 +1,33 @@
+"""What is measured: predictions, intervals, similarity, costs. Needs nothing of `kdcourse` but its cellar."""
+
+from .costs import count_macs, count_parameters, pareto_front
+from .intervals import Interval, accuracy_interval, paired_interval
+from .predictions import (
+    Bins,
+    accuracy,
+    agreement,
+    confusion_matrix,
+    entropy,
+    expected_calibration_error,
+    fit_temperature,
+    reliability,
+)
+from .similarity import cka
+
+__all__ = [
+    "Bins",
+    "Interval",
+    "accuracy",
+    "accuracy_interval",
+    "agreement",
+    "cka",
+    "confusion_matrix",
+    "count_macs",
+    "count_parameters",
+    "entropy",
+    "expected_calibration_error",
+    "fit_temperature",
+    "paired_interval",
+    "pareto_front",
+    "reliability",
+]
