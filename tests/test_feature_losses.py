@@ -145,7 +145,7 @@ def test_gradient_is_the_numerical_one(loss):
 
 def test_the_corner_of_a_3_4_5_triangle():
     corner = torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]], dtype=torch.float64)
-    found = relations._cosines(corner)
+    found = relations._cosines(corner, corner)
     close(found[0, 1, 2], 0.0)
     close(found[1, 0, 2], 0.6)
     close(found[2, 0, 1], 0.8)
@@ -301,7 +301,8 @@ def test_numbers_that_are_none_are_refused_by_name(loss, wrong):
 
 
 @pytest.mark.parametrize(
-    ("loss", "least"), [(relation_distance_loss, 2), (relation_angle_loss, 3), (contrastive_loss, 2)]
+    ("loss", "least"),
+    [(relation_distance_loss, 3), (relation_angle_loss, 3), (similarity_loss, 2), (contrastive_loss, 2)],
 )
 def test_too_few_examples_for_a_relation_are_refused(loss, least):
     student, teacher = LOSSES[loss]

@@ -7,11 +7,14 @@ shapes that do not pair up, an empty batch, NaN or infinity, ``TypeError`` for a
 How large such a loss is says nothing about its weight: compare the gradients on one batch, then tune.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._pairs import check_maps, check_pair, paired, unit
+from .._base.checks import widen
+from ._pairs import check_maps, check_pair, finished, paired, product, scaled, unit
 
 __all__ = ["attention_transfer_loss", "hint_loss", "jacobian_loss", "mmd_loss"]
 
@@ -29,14 +32,14 @@ def hint_loss(student_features: Tensor, teacher_features: Tensor, *, validate: b
     >>> hint_loss(student, teacher)  # 2² in one entry of four
     tensor(1.)
     """
-    student, teacher = paired(student_features, teacher_features, validate=validate)
+    student, teacher = paired(student_features, teacher_features)
     if student.shape != teacher.shape:
         raise ValueError(
             f"student_features has shape {tuple(student.shape)} and teacher_features {tuple(teacher.shape)}: a hint "
             "needs equal ones. Map the student's with a regressor that is trained with it: a linear layer, or a "
             "1 × 1 convolution for maps; resize maps with torch.nn.functional.adaptive_avg_pool2d"
         )
-    return F.mse_loss(student, teacher)
+    return finished(F.mse_loss(student, teacher), student, teacher, validate=validate)
 
 
 def attention_transfer_loss(student_maps: Tensor, teacher_maps: Tensor, *, validate: bool = True) -> Tensor:
@@ -52,10 +55,15 @@ def attention_transfer_loss(student_maps: Tensor, teacher_maps: Tensor, *, valid
     >>> attention_transfer_loss(student, teacher)  # (1, 0) and (0, 1)
     tensor(1.)
     """
-    student, teacher = paired(student_maps, teacher_maps, validate=validate)
+    student, teacher = paired(student_maps, teacher_maps)
     check_maps(student, teacher)
-    student, teacher = (unit(maps.square().sum(dim=1).flatten(1), dim=1) for maps in (student, teacher))  # (N, HW)
-    return F.mse_loss(student, teacher)
+    where_student, where_teacher = (_attention(maps) for maps in (student, teacher))
+    return finished(F.mse_loss(where_student, where_teacher), student, teacher, validate=validate)
+
+
+def _attention(maps: Tensor) -> Tensor:
+    """How active each position is, of length 1 over all of them: (N, C, H, W) to (N, HW)."""
+    return unit(scaled(maps.square().sum(dim=1).flatten(1), dim=1), dim=1)
 
 
 def mmd_loss(student_maps: Tensor, teacher_maps: Tensor, *, validate: bool = True) -> Tensor:
@@ -72,16 +80,16 @@ def mmd_loss(student_maps: Tensor, teacher_maps: Tensor, *, validate: bool = Tru
     >>> mmd_loss(student, teacher)  # 1/2 + 1 - 2 · 1/2
     tensor(0.5000)
     """
-    student, teacher = paired(student_maps, teacher_maps, validate=validate)
+    student, teacher = paired(student_maps, teacher_maps)
     check_maps(student, teacher)
-    student, teacher = (unit(maps.flatten(2), dim=2) for maps in (student, teacher))  # (N, C, HW)
-    within, across = _mean_kernel(student, student), _mean_kernel(student, teacher)
-    return (_mean_kernel(teacher, teacher) + within - 2 * across).mean()
+    of_student, of_teacher = (unit(maps.flatten(2), dim=2) for maps in (student, teacher))  # (N, C, HW)
+    within = _mean_kernel(of_teacher, of_teacher) + _mean_kernel(of_student, of_student)
+    return finished(within - 2 * _mean_kernel(of_student, of_teacher), student, teacher, validate=validate)
 
 
 def _mean_kernel(first: Tensor, second: Tensor) -> Tensor:
-    """Mean of (xᵀy)² over all pairs of channels, for each example: (N, C, D), (N, C', D) to (N,)."""
-    return (first @ second.transpose(1, 2)).square().mean(dim=(1, 2))
+    """Mean of (xᵀy)² over all examples and pairs of channels, from (N, C, D) and (N, C', D)."""
+    return product(first, second.transpose(1, 2)).square().mean()
 
 
 def jacobian_loss(student_outputs: Tensor, teacher_outputs: Tensor, inputs: Tensor, *, validate: bool = True) -> Tensor:
@@ -89,9 +97,9 @@ def jacobian_loss(student_outputs: Tensor, teacher_outputs: Tensor, inputs: Tens
 
     J (outputs × inputs) is the Jacobian of an example's outputs (K,) for its input; ‖·‖² sums all squares. Both
     outputs (N, K) must have been computed from these ``inputs``, which take a gradient, and not under
-    ``torch.no_grad()``; the teacher gets none all the same. The Jacobian of one image must not depend on the others:
-    keep batch norm in eval mode. K backward passes at once, and one more through them. A ReLU network's biases are not
-    trained by it: they do not appear in J.
+    ``torch.no_grad()``; the teacher's parameters get none. The Jacobian of one image must not depend on the others:
+    batch norm in train mode is refused. K backward passes at once, and one more through them. The biases of a ReLU
+    network are not trained by it: they do not appear in J.
 
     Matching outputs on inputs with noise of variance σ² added matches J with the weight σ², to first order, and
     exactly for a linear network. Source: Srinivas, Fleuret 2018, arXiv:1803.00443, section 3; Czarnecki et al. 2017,
@@ -104,7 +112,7 @@ def jacobian_loss(student_outputs: Tensor, teacher_outputs: Tensor, inputs: Tens
     >>> jacobian_loss(student(inputs), teacher(inputs), inputs).item()  # 0² + 3²
     9.0
     """
-    check_pair(student_outputs, teacher_outputs, validate=validate)
+    check_pair(student_outputs, teacher_outputs, sides=("student_outputs", "teacher_outputs"))
     if student_outputs.ndim != 2 or student_outputs.shape != teacher_outputs.shape:
         raise ValueError(
             f"outputs must be (N, K) and of equal shape, got {tuple(student_outputs.shape)} and "
@@ -112,18 +120,26 @@ def jacobian_loss(student_outputs: Tensor, teacher_outputs: Tensor, inputs: Tens
         )
     if len(inputs) != len(student_outputs):
         raise ValueError(f"{len(inputs)} inputs for {len(student_outputs)} rows of outputs: they must pair up")
-    student = _jacobian("student_outputs", student_outputs, inputs, keep=True)  # (K, N, ...)
-    teacher = _jacobian("teacher_outputs", teacher_outputs, inputs, keep=False)
-    return (student - teacher).square().sum() / len(inputs)
+    student = _jacobian("student_outputs", student_outputs, inputs, keep=True, validate=validate)  # (K, N, ...)
+    teacher = _jacobian("teacher_outputs", teacher_outputs, inputs, keep=False, validate=validate)
+    loss = (widen(student) - widen(teacher)).square().sum() / len(inputs)
+    if validate and not math.isfinite(loss.item()):
+        raise ValueError("a Jacobian contains NaN or infinity: look for a root or a logarithm at 0 in a network")
+    return loss
 
 
-def _jacobian(name: str, outputs: Tensor, inputs: Tensor, *, keep: bool) -> Tensor:
+def _jacobian(name: str, outputs: Tensor, inputs: Tensor, *, keep: bool, validate: bool) -> Tensor:
     """The derivative of each output for the inputs, (K, N, ...); with a graph of its own if it is to be ``kept``."""
-    each = torch.eye(outputs.shape[1], dtype=outputs.dtype, device=outputs.device)
-    each = each.unsqueeze(1).expand(-1, len(outputs), -1)  # (K, N, K)
+    examples, classes = outputs.shape
+    each = torch.eye(classes, dtype=outputs.dtype, device=outputs.device)
+    each = each.unsqueeze(1).expand(-1, examples, -1)  # (K, N, K)
+    if validate:  # and once the first example alone, which no other may reach
+        alone = torch.zeros_like(each[:1])
+        alone[0, 0] = 1.0
+        each = torch.cat([each, alone])
     try:
         [found] = torch.autograd.grad(
-            outputs, inputs, each, is_grads_batched=True, create_graph=keep, retain_graph=True, materialize_grads=True
+            outputs, inputs, each, is_grads_batched=True, create_graph=keep, retain_graph=True
         )
     except RuntimeError as error:
         if "require grad" not in str(error) and "appears to not have been used" not in str(error):
@@ -132,4 +148,9 @@ def _jacobian(name: str, outputs: Tensor, inputs: Tensor, *, keep: bool) -> Tens
             f"{name} was not computed from inputs that take a gradient: call inputs.requires_grad_() first, then both "
             "networks, and not under torch.no_grad()"
         ) from None
-    return found if keep else found.detach()
+    if validate and (found[-1, 1:].abs() > 0).any():
+        raise ValueError(
+            f"a row of {name} depends on the inputs of other examples, so it has no Jacobian of its own: put batch "
+            "norm in eval mode, as kdcourse.training.frozen does"
+        )
+    return (found if keep else found.detach())[:classes]

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._base.checks import check_positive
-from ._pairs import paired, unit
+from ._pairs import finished, paired, product, scaled, unit
 
 __all__ = ["contrastive_loss", "relation_angle_loss", "relation_distance_loss", "similarity_loss"]
 
@@ -22,7 +22,7 @@ def relation_distance_loss(student_features: Tensor, teacher_features: Tensor, *
     """Huber loss between the pairwise distances, each side's divided by their mean; mean over the N (N - 1) pairs.
 
     Unchanged by shifting, rotating or scaling the features of either side. A side of equal examples has no distances:
-    all count as 0.
+    all count as 0. Two examples have one distance, which is its own mean: it takes three.
 
     Source: Park, Kim, Lu, Cho 2019 (RKD), arXiv:1904.05068, section 3.2.1. Differs from the authors' code: the mean is
     over pairs of two examples, theirs counts the N zeros on the diagonal as well.
@@ -31,9 +31,9 @@ def relation_distance_loss(student_features: Tensor, teacher_features: Tensor, *
     >>> relation_distance_loss(student, teacher)
     tensor(0.)
     """
-    student, teacher = paired(student_features, teacher_features, validate=validate, least=2)
-    student, teacher = (_relative_distances(features.flatten(1)) for features in (student, teacher))
-    return F.smooth_l1_loss(student, teacher)
+    student, teacher = paired(student_features, teacher_features, least=3)
+    one, other = (_relative_distances(features.flatten(1)) for features in (student, teacher))
+    return finished(F.smooth_l1_loss(one, other), student, teacher, validate=validate)
 
 
 def _relative_distances(features: Tensor) -> Tensor:
@@ -46,7 +46,8 @@ def relation_angle_loss(student_features: Tensor, teacher_features: Tensor, *, v
     """Huber loss between the cosines of the angles at j in every triangle i, j, k; mean over triples of different ones.
 
     cos ∠ijk = (x_i - x_j)ᵀ(x_k - x_j) / (‖x_i - x_j‖ ‖x_k - x_j‖), and 0 where two of them are equal. Unchanged by
-    shifting, rotating or scaling the features of either side. Takes N³ numbers of memory.
+    shifting, rotating or scaling the features of either side. Takes N² (N + D) numbers of memory and N³ D
+    multiplications: keep batches below a few hundred.
 
     Source: Park, Kim, Lu, Cho 2019 (RKD), arXiv:1904.05068, section 3.2.2. Differs from the authors' code: theirs also
     counts the triples in which two are the same example, 1 - (N - 1)(N - 2) / N² of all.
@@ -56,18 +57,22 @@ def relation_angle_loss(student_features: Tensor, teacher_features: Tensor, *, v
     >>> round(relation_angle_loss(student, teacher).item(), 4)  # 2/3 of 0.2² / 2
     0.0133
     """
-    student, teacher = paired(student_features, teacher_features, validate=validate, least=3)
-    different = torch.ones(len(student), dtype=torch.bool, device=student.device).diag().logical_not()  # (N, N)
-    # cosines[j, i, k]; a triple counts if no two of its members are the same
-    counts = different.unsqueeze(2) & different.unsqueeze(1) & different.unsqueeze(0)
-    student, teacher = (_cosines(features.flatten(1)) for features in (student, teacher))
-    return F.smooth_l1_loss(student[counts], teacher[counts])
+    student, teacher = paired(student_features, teacher_features, least=3)
+    both = [features.flatten(1) for features in (student, teacher)]
+    n, total = len(student), torch.zeros((), dtype=student.dtype, device=student.device)
+    at_once = 2**18 if student.device.type == "cpu" else 2**26  # numbers: what stays in a processor's cache
+    size = max(1, at_once // both[0].numel())
+    for centres in zip(*(features.split(size) for features in both), strict=True):
+        student_cosines, teacher_cosines = map(_cosines, both, centres)
+        total = total + F.smooth_l1_loss(student_cosines, teacher_cosines, reduction="sum")
+    return finished(total / (n * (n - 1) * (n - 2)), student, teacher, validate=validate)
 
 
-def _cosines(features: Tensor) -> Tensor:
-    """[j, i, k] is the cosine of the angle at j between i and k, (N, N, N)."""
-    directions = unit(features.unsqueeze(0) - features.unsqueeze(1), dim=-1)  # [j, i] from j to i, (N, N, D)
-    return directions @ directions.transpose(1, 2)
+def _cosines(features: Tensor, centres: Tensor) -> Tensor:
+    """[j, i, k] is the cosine of the angle at centre j between i and k; 0 where two of them are the same example."""
+    directions = unit(features - centres.unsqueeze(1), dim=-1)  # [j, i] from j to i, (centres, N, D)
+    cosines = product(directions, directions.transpose(1, 2))
+    return cosines.masked_fill(torch.eye(len(features), dtype=torch.bool, device=features.device), 0.0)
 
 
 def similarity_loss(student_features: Tensor, teacher_features: Tensor, *, validate: bool = True) -> Tensor:
@@ -82,10 +87,14 @@ def similarity_loss(student_features: Tensor, teacher_features: Tensor, *, valid
     >>> round(similarity_loss(student, teacher).item(), 4)  # rows (1, 0) and (0, 1) against (√½, √½): 1 - √½
     0.2929
     """
-    student, teacher = paired(student_features, teacher_features, validate=validate)
-    student, teacher = (features.flatten(1) for features in (student, teacher))
-    student, teacher = (unit(features @ features.T, dim=1) for features in (student, teacher))  # (N, N)
-    return F.mse_loss(student, teacher)
+    student, teacher = paired(student_features, teacher_features, least=2)
+    one, other = (_similarities(features.flatten(1)) for features in (student, teacher))
+    return finished(F.mse_loss(one, other), student, teacher, validate=validate)
+
+
+def _similarities(features: Tensor) -> Tensor:
+    """Products of all pairs of examples, (N, N), each row scaled to length 1."""
+    return unit(scaled(product(features, features.T), dim=1), dim=1)
 
 
 def contrastive_loss(
@@ -103,12 +112,13 @@ def contrastive_loss(
     0.3133
     """
     check_positive("temperature", temperature)
-    student, teacher = paired(student_features, teacher_features, validate=validate, least=2)
-    student, teacher = (unit(features.flatten(1), dim=1) for features in (student, teacher))
-    if student.shape != teacher.shape:
+    student, teacher = paired(student_features, teacher_features, least=2)
+    of_student, of_teacher = (unit(features.flatten(1), dim=1) for features in (student, teacher))
+    if of_student.shape != of_teacher.shape:
         raise ValueError(
-            f"student_features has {student.shape[1]} entries per example and teacher_features {teacher.shape[1]}: "
-            "map the student's with a regressor that is trained with it"
+            f"student_features has {of_student.shape[1]} entries per example and teacher_features "
+            f"{of_teacher.shape[1]}: map the student's with a regressor that is trained with it"
         )
-    similarities = student @ teacher.T / temperature  # (N, N), the right pairs on the diagonal
-    return F.cross_entropy(similarities, torch.arange(len(student), device=student.device))
+    similarities = product(of_student, of_teacher.T) / temperature  # (N, N), the right pairs on the diagonal
+    loss = F.cross_entropy(similarities, torch.arange(len(student), device=student.device))
+    return finished(loss, student, teacher, validate=validate)

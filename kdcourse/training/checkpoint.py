@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from .._base.files import read_whole, write_whole
+from .._base.weights import check_initialised
 from ..data import Split
 from .options import History
 
@@ -45,6 +46,7 @@ class Checkpoint:
     ) -> None:
         self.path, self.running = None if path is None else Path(path).expanduser(), running
         if self.path is not None:
+            check_initialised(running.student)
             self.path.parent.mkdir(parents=True, exist_ok=True)
             parts = {**identity(), "network": structure(running.student), "optimizer": running.optimizer.state_dict()}
             self.identity = {name: described(value) for name, value in parts.items()}

@@ -80,7 +80,7 @@ def distill(
     networks, ``teacher_output`` those of a teacher that returns something else.
 
     ``features`` adds losses between layers of the two networks, see `kdcourse.features.FeatureTerm`; their regressors
-    train with the student. The teacher then runs on every batch.
+    train with the student, and ``optimizer`` is given their parameters as well. The teacher then runs on every batch.
 
     Raises ``ValueError`` for a teacher whose logits contain NaN or infinity, or that shares with the student what is
     trained; a logit of -inf is a class that cannot be.
@@ -97,24 +97,28 @@ def distill(
     check_data(train)
     terms = Terms(features, student, teacher)
     targeting = targets_of(
-        teacher, terms.pupil, train, settings, teacher_output or settings.output, every_batch=bool(features)
+        teacher, terms.pupil, train, settings, teacher_output or settings.output, every_batch=bool(terms.terms)
     )
     with targeting as targets, terms.recording() as of_features:
 
         def batch_loss(logits: Tensor, batch: Batch, done: float) -> Tensor:
-            soft = targets.of(batch, logits)
+            soft, extra = targets.of(batch, logits), of_features()  # before a loss that may call a network again
             weights: dict[str, Any] = {"temperature": temperature_at(done), "alpha": alpha_at(done)}
             if loss is not None:
-                return loss(logits, soft, batch.labels, **weights) + of_features()
+                return loss(logits, soft, batch.labels, **weights) + extra
             rows = _rows(batch, logits, soft, needed=weights["alpha"] != 1)
             mixed = distillation_loss if targets.impossible(rows[1]) else _formula
-            return mixed(*rows, **weights) + of_features()
+            return mixed(*rows, **weights) + extra
 
         def identity() -> dict[str, Any]:
             weights = {"temperature": points(temperature), "alpha": points(alpha)} | terms.identity()
             return weights | {"function": "distill", "loss": loss, "teacher": teacher, "teacher_output": teacher_output}
 
-        return optimise(terms.pupil, train, batch_loss, settings, identity=identity, explain=targets.explain)
+        def explain() -> None:
+            targets.explain()
+            terms.explain()
+
+        return optimise(terms.pupil, train, batch_loss, settings, identity=identity, explain=explain)
 
 
 def _formula(logits: Tensor, soft: Tensor, labels: Tensor | None, *, temperature: float, alpha: float) -> Tensor:

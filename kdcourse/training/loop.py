@@ -19,6 +19,7 @@ from .checkpoint import Checkpoint, Running, generators_of, random_state_kept
 from .networks import fresh_casts, labelled_logits, logits_of, parts_to_keep
 from .options import History, Settings
 from .schedules import check_rate, checked, points
+from .terms import Pupil
 
 BatchLoss = Callable[[Tensor, Batch, float], Tensor]
 """From the student's logits, the batch and the fraction of training done to the loss."""
@@ -167,7 +168,9 @@ def _running(student: nn.Module, data: Data, settings: Settings) -> Running:
     # float16 under autocast needs its gradients scaled into range; otherwise this does nothing
     half = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type) == torch.float16
     scaler = torch.amp.GradScaler(device.type, enabled=half)
-    return Running(student, trained, _optimizer(trained, settings), scaler, generators_of(data), device)
+    optimizer = _optimizer(trained, settings)
+    _check_regressors(student, optimizer)
+    return Running(student, trained, optimizer, scaler, generators_of(data), device)
 
 
 def _optimizer(trained: list[nn.Parameter], settings: Settings) -> torch.optim.Optimizer:
@@ -184,6 +187,16 @@ def _optimizer(trained: list[nn.Parameter], settings: Settings) -> torch.optim.O
     if theirs.isdisjoint(map(id, trained)):
         raise ValueError("the optimizer holds no parameter of the student: make it of the list that it is called with")
     return optimizer
+
+
+def _check_regressors(student: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    theirs = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    for name, parameter in student.named_parameters() if isinstance(student, Pupil) else ():
+        if name.startswith("regressors.") and parameter.requires_grad and id(parameter) not in theirs:
+            raise ValueError(
+                f"the optimizer does not hold the regressor's {name.partition('.')[2]}: make it of the list that it "
+                "is called with, or freeze the regressor, regressor.requires_grad_(False)"
+            )
 
 
 def _check_nothing_unfrozen(running: Running) -> None:

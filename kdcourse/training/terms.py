@@ -1,10 +1,14 @@
 """Losses between layers as a part of distillation: recorded on every batch, regressors trained with the student."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Real
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from .._base.checks import check_not_negative
 from ..features import FeatureTerm, Recorded, outputs_of
@@ -14,15 +18,15 @@ class Terms:
     """The feature terms of one training run: what takes part in it, and their sum for the batch that ran last."""
 
     def __init__(self, terms: Sequence[FeatureTerm], student: nn.Module, teacher: nn.Module | Tensor) -> None:
-        for term in terms:
-            if not isinstance(term, FeatureTerm):
-                raise TypeError(f"features= takes a list of kdcourse.features.FeatureTerm, got {type(term).__name__}")
-            check_not_negative("weight", term.weight)
-        if terms and not isinstance(teacher, nn.Module):
+        self.terms = [terms] if isinstance(terms, FeatureTerm) else list(terms)
+        for term in self.terms:
+            _check(term)
+        if self.terms and not isinstance(teacher, nn.Module):
             raise ValueError("features= needs the teacher's layers: pass the network, not its logits")
-        self.terms, self._student, self._teacher = terms, student, teacher
-        regressors = [term.regressor for term in terms if term.regressor is not None]
-        self.pupil = Pupil(student, regressors) if regressors else student
+        self._student, self._teacher = student, teacher
+        self._totals: list[Tensor | float] = [0.0] * len(self.terms)
+        parts = [part for term in self.terms for part in (term.regressor, term.loss) if isinstance(part, nn.Module)]
+        self.pupil = Pupil(student, parts) if parts else student
 
     @contextmanager
     def recording(self) -> Iterator[Callable[[], Tensor | float]]:
@@ -35,18 +39,93 @@ class Terms:
             outputs_of(self._teacher, [term.teacher_layer for term in self.terms]),
         )
         with student as of_student, teacher as of_teacher:
-            yield lambda: sum(self._value(term, of_student, of_teacher) for term in self.terms)
+            yield lambda: self._sum(of_student, of_teacher)
 
-    def _value(self, term: FeatureTerm, of_student: Recorded, of_teacher: Recorded) -> Tensor:
-        features = of_student[term.student_layer]
-        if term.regressor is not None:
-            features = term.regressor(features)
-        return term.weight * term.loss(features, of_teacher[term.teacher_layer])
+    def _sum(self, of_student: Recorded, of_teacher: Recorded) -> Tensor | float:
+        total: Tensor | float = 0.0
+        for place, term in enumerate(self.terms):
+            try:
+                value = term.weight * _value(
+                    term, _read(of_student, term.student_layer), _read(of_teacher, term.teacher_layer)
+                )
+            except Exception as error:
+                error.add_note(f"in the feature term between the {_named(term)}")
+                raise
+            self._totals[place] = self._totals[place] + value.detach()
+            total = total + value
+        return total
+
+    def explain(self) -> None:
+        """Raise if a term is why a loss is not finite."""
+        for term, total in zip(self.terms, self._totals, strict=True):
+            if not math.isfinite(total):
+                raise ValueError(
+                    f"the feature term between the {_named(term)} is no longer finite: lower its weight or the "
+                    "learning rate, set clip_norm=, or look for a division by zero in its loss"
+                )
 
     def identity(self) -> dict[str, Any]:
         """What tells a run with these terms from others."""
-        named = [(term.student_layer, term.teacher_layer, term.loss, term.weight) for term in self.terms]
+        named = [
+            (term.student_layer, term.teacher_layer, term.loss, term.weight, type(term.regressor).__name__)
+            for term in self.terms
+        ]
         return {"features": named} if named else {}
+
+
+def _named(term: FeatureTerm) -> str:
+    return f"student's {term.student_layer!r} and the teacher's {term.teacher_layer!r}"
+
+
+def _check(term: FeatureTerm) -> None:
+    if not isinstance(term, FeatureTerm):
+        raise TypeError(f"features= takes a list of kdcourse.features.FeatureTerm, got {type(term).__name__}")
+    if not isinstance(term.weight, Real) or isinstance(term.weight, bool):
+        raise TypeError(
+            f"the weight of a feature term must be a number, got {type(term.weight).__name__}: to change it on the "
+            "way, call distill once for each weight"
+        )
+    check_not_negative("weight", term.weight)
+    if not callable(term.loss) or isinstance(term.loss, type):
+        raise TypeError(f"the loss of a feature term must be a function of two features, got {term.loss!r}")
+    if term.regressor is not None and not isinstance(term.regressor, nn.Module):
+        raise TypeError(f"a regressor must be a torch.nn.Module, got {type(term.regressor).__name__}: nn.Linear(...)")
+
+
+def _read(recorded: Recorded, layer: str) -> Any:
+    try:
+        return recorded[layer]
+    except KeyError as error:
+        raise ValueError(error.args[0]) from None
+
+
+def _value(term: FeatureTerm, student: Any, teacher: Any) -> Tensor:
+    """The term's loss; raise unless it is one from which the student learns."""
+    if not any(part.requires_grad for part in tree_leaves(student) if isinstance(part, Tensor)):
+        raise ValueError(
+            f"the student's {term.student_layer!r} takes no gradient, so nothing would be learned from the term: all "
+            "before it is frozen, or it runs without gradient. Name a layer behind one that is trained"
+        )
+    value = term.loss(student if term.regressor is None else _mapped(term.regressor, student), teacher)
+    if not isinstance(value, Tensor) or value.ndim != 0:
+        found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(f"the loss of a feature term must be a 0-d tensor, the mean over the batch, got {found}")
+    if not value.requires_grad:
+        raise ValueError(
+            "the loss of a feature term does not depend on the student: its first argument are the student's features, "
+            "which it must not detach"
+        )
+    return value
+
+
+def _mapped(regressor: nn.Module, features: Any) -> Any:
+    try:
+        return regressor(features)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        given = f"{tuple(features.shape)} {features.dtype}" if isinstance(features, Tensor) else type(features).__name__
+        raise ValueError(f"the regressor must take what the student's layer returns, {given}: {error}") from error
 
 
 class Pupil(nn.Module):
