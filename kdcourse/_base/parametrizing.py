@@ -29,11 +29,11 @@ def add_step(place: Place, step: nn.Module, *, first: bool = False) -> None:
         cast(Any, type(module)).__deepcopy__ = _copy_recurrent
 
 
-def drop_mask(place: Place) -> None:
-    """Take the mask off; its zeros must be in the stored weight already."""
+def drop_step(place: Place, number: int = 0) -> None:
+    """Take a step off, by default the first; what it does must be in the stored weight already."""
     module, attribute = place
     if len(place.steps) > 1:
-        del place.steps[0]
+        del place.steps[number]
         return
     own_class(module)
     parametrize.remove_parametrizations(module, attribute, leave_parametrized=False)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from .._base.parametrizing import add_step, drop_mask
+from .._base.parametrizing import add_step, drop_step
 from .._base.weights import Masked, Place, all_places, check_initialised, maskable, owners
 from ._layers import check_not_emptied, places
 
@@ -84,7 +84,7 @@ def remove_masks(model: nn.Module) -> None:
     for place, masked in found.values():
         with torch.no_grad():
             place.stored.masked_fill_(~masked.mask, 0)
-        drop_mask(place)
+        drop_step(place)
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:
