@@ -260,6 +260,91 @@ def test_half_precision_is_computed_in_float32(loss, dtype):
 
 
 @every_loss
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("autocast", [torch.bfloat16, torch.float16])
+def test_autocast_gives_what_float32_gives_of_the_same_numbers(loss, dtype, autocast):
+    student, teacher = (each.to(dtype) for each in LOSSES[loss])
+    expected, gradient = loss(student.float(), teacher.float()), slope(loss, student.float(), teacher.float())
+    with torch.autocast("cpu", autocast):
+        leaf = student.clone().requires_grad_()
+        found = loss(leaf, teacher)
+    assert found.dtype == torch.float32
+    assert found == expected
+    assert torch.equal(torch.autograd.grad(found, leaf)[0], gradient.to(dtype))
+
+
+@every_loss
+def test_a_teacher_of_another_precision_is_no_obstacle(loss):
+    student, teacher = LOSSES[loss]
+    for one, other in ((torch.float32, torch.float64), (torch.float64, torch.float16), (torch.bfloat16, torch.float32)):
+        found = loss(student.to(one), teacher.to(other))
+        close(found.double(), loss(student.to(one).double(), teacher.to(other).double()), rtol=1e-4, atol=1e-6)
+        assert slope(loss, student.to(one), teacher.to(other)).dtype == one
+
+
+@every_loss
+def test_half_precision_does_not_overflow(loss):
+    student, teacher = (60000 * each / each.abs().max() for each in LOSSES[loss])
+    student, teacher = student.half(), teacher.half()
+    close(loss(student, teacher).double(), loss(student.double(), teacher.double()), rtol=1e-4)
+    assert slope(loss, student.float(), teacher.float()).isfinite().all()
+
+
+@of(attention_transfer_loss, mmd_loss, contrastive_loss, *BY_RELATION)
+@pytest.mark.parametrize("size", [1e-17, 1e-9, 1e9, 1e16])
+def test_float32_features_of_any_size_are_compared_by_form_alone(loss, size):
+    student, teacher = (each.float() for each in LOSSES[loss])
+    close(loss(size * student, teacher).double(), loss(*LOSSES[loss]), rtol=1e-4)
+    close(size * slope(loss, size * student, teacher), slope(loss, student, teacher), rtol=1e-3, atol=1e-6)
+
+
+@every_loss
+def test_without_validation_value_and_gradient_are_the_same_and_nothing_is_refused(loss):
+    student, teacher = LOSSES[loss]
+    assert torch.equal(loss(student, teacher, validate=False), loss(student, teacher))
+    unchecked = lambda s, t: loss(s, t, validate=False)  # noqa: E731
+    assert torch.equal(slope(unchecked, student, teacher), slope(loss, student, teacher))
+    assert loss(student * math.nan, teacher, validate=False).isnan()
+
+
+@every_loss
+def test_without_validation_it_compiles_into_one_graph(loss):
+    student, teacher = LOSSES[loss]
+    torch.compiler.reset()
+    compiled = torch.compile(lambda s, t: loss(s, t, validate=False), fullgraph=True, backend="aot_eager")
+    close(compiled(student, teacher), loss(student, teacher))
+    close(slope(compiled, student, teacher), slope(loss, student, teacher))
+
+
+@every_loss
+def test_unchanged_by_how_the_tensors_lie_in_memory_and_leaves_them_alone(loss):
+    student, teacher = LOSSES[loss]
+    if student.ndim == 4:
+        turned = [each.clone(memory_format=torch.channels_last) for each in (student, teacher)]
+    else:
+        turned = [each.T.contiguous().T for each in (student, teacher)]
+    kept = [each.clone() for each in turned]
+    assert not turned[0].is_contiguous()
+    close(loss(*turned), loss(student, teacher))
+    close(slope(loss, *turned), slope(loss, student, teacher))
+    assert all(torch.equal(*pair) for pair in zip(turned, kept, strict=True))
+
+
+@of(*[loss for loss in LOSSES if LOSSES[loss] is not MAPS])
+def test_features_of_any_rank_are_taken_as_they_lie(loss):
+    student, teacher = drawn(N, 2, 3, 4, seed=1), drawn(N, 2, 3, 4, seed=2)
+    close(loss(student, teacher), loss(student.flatten(1), teacher.flatten(1)))
+
+
+def test_angles_in_several_chunks_are_those_in_one():
+    """6 examples of 60,000 entries are cut to single centres."""
+    student, teacher = drawn(6, 60_000, seed=1), drawn(6, 3, seed=2)
+    gram = student @ student.T
+    small = torch.linalg.cholesky(gram)  # the same angles in 6 dimensions
+    close(relation_angle_loss(student, teacher), relation_angle_loss(small, teacher))
+
+
+@every_loss
 def test_equal_examples_and_zeros_have_finite_gradients_of_usual_size(loss):
     student, teacher = LOSSES[loss]
     usual = slope(loss, student, teacher).abs().max()
@@ -321,6 +406,15 @@ def test_other_widths_are_refused_where_they_matter_with_the_cure():
             loss(MAPS[0], drawn(6, 7, 6, 5))
         with pytest.raises(ValueError, match=r"maps must be \(N, C, H, W\), got \(6, 5\)"):
             loss(*FLAT)
+        with pytest.raises(ValueError, match="a single position look nowhere"):
+            loss(drawn(6, 4, 1, 1), drawn(6, 7, 1, 1))
+
+
+@every_loss
+def test_features_beyond_the_range_of_squares_are_refused_not_taken_for_zeros(loss):
+    student, teacher = (each.float() for each in LOSSES[loss])
+    with pytest.raises(ValueError, match="the loss overflows torch.float32: the features are too large"):
+        loss(1e30 * student, teacher)
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])
@@ -344,7 +438,8 @@ def networks(seed=0):
 
 
 def by_functorch(student, teacher, inputs):
-    jacobians = [torch.func.vmap(torch.func.jacrev(network))(inputs) for network in (student, teacher)]
+    alone = [lambda image, network=network: network(image.unsqueeze(0))[0] for network in (student, teacher)]
+    jacobians = [torch.func.vmap(torch.func.jacrev(network))(inputs) for network in alone]
     return (jacobians[0] - jacobians[1]).square().sum() / len(inputs)
 
 
@@ -378,6 +473,51 @@ def test_matching_under_noise_is_matching_jacobians_exactly_for_linear_networks(
     close(noisy, clean + sigma**2 * jacobian_loss(student(image), teacher(image), image))
 
 
+def test_rows_that_depend_on_one_another_are_refused():
+    torch.manual_seed(0)
+    student = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 3)).double()
+    teacher, inputs = networks()[1], drawn(5, 4).requires_grad_()
+    for one, other, name in ((student, teacher, "student"), (teacher, student, "teacher")):
+        with pytest.raises(ValueError, match=f"a row of {name}_outputs depends on the inputs of other.*eval mode"):
+            jacobian_loss(one(inputs), other(inputs), inputs)
+    student.eval()
+    close(jacobian_loss(student(inputs), teacher(inputs), inputs), by_functorch(student, teacher, inputs))
+
+
+def test_jacobians_of_half_precision_are_compared_in_float32():
+    student, teacher = (network.bfloat16() for network in networks())
+    inputs = drawn(5, 4).bfloat16().requires_grad_()
+    found = jacobian_loss(student(inputs), teacher(inputs), inputs)
+    assert found.dtype == torch.float32
+    expected = by_functorch(student.double(), teacher.double(), inputs.detach().double())
+    close(found.double(), expected, rtol=0.1)
+
+
+def test_a_jacobian_that_is_none_is_refused():
+    inputs = torch.zeros(3, 2, requires_grad=True)
+    with pytest.raises(ValueError, match="a Jacobian contains NaN or infinity: look for a root"):
+        jacobian_loss(inputs.sqrt(), 2 * inputs, inputs)
+
+
+def test_jacobian_without_validation_is_the_same():
+    student, teacher = networks()
+    inputs = drawn(5, 4).requires_grad_()
+    pair = student(inputs), teacher(inputs), inputs
+    close(jacobian_loss(*pair, validate=False), jacobian_loss(*pair))
+
+
+def test_the_best_regressor_leaves_the_tail_of_the_singular_values():
+    """The floor of a hint: 3 dimensions cannot hold 7, whatever is trained."""
+    teacher = drawn(40, 7, seed=1)
+    teacher = teacher - teacher.mean(dim=0)
+    left, values, right = torch.linalg.svd(teacher, full_matrices=False)
+    best = left[:, :3] * values[:3] @ right[:3]
+    close(hint_loss(best, teacher), values[3:].square().sum() / teacher.numel())
+    hidden = left[:, :3].contiguous()  # what a student of 3 units holds at best
+    regressor = torch.linalg.lstsq(hidden, teacher).solution
+    close(hint_loss(hidden @ regressor, teacher), values[3:].square().sum() / teacher.numel())
+
+
 def test_outputs_that_do_not_come_from_the_inputs_are_refused():
     student, teacher = networks()
     inputs = drawn(5, 4)
@@ -388,6 +528,10 @@ def test_outputs_that_do_not_come_from_the_inputs_are_refused():
         hidden = teacher(inputs)
     with pytest.raises(ValueError, match="teacher_outputs was not computed from inputs.*not under torch.no_grad"):
         jacobian_loss(student(inputs), hidden, inputs)
+    with pytest.raises(ValueError, match="student_outputs was not computed from inputs"):
+        jacobian_loss(student(inputs.detach().clone()), teacher(inputs), inputs)
+    with pytest.raises(ValueError, match="teacher_outputs has 4|student_outputs has 5 examples and teacher_outputs 4"):
+        jacobian_loss(student(inputs), teacher(inputs[:4]), inputs)
     with pytest.raises(ValueError, match="4 inputs for 5 rows"):
         jacobian_loss(student(inputs), teacher(inputs), inputs[:4])
     with pytest.raises(ValueError, match="of equal shape"):

@@ -75,9 +75,12 @@ def finished(loss: Tensor, student: Tensor, teacher: Tensor, *, validate: bool) 
 
 
 def unit(vectors: Tensor, dim: int) -> Tensor:
-    """Scaled to length 1 along ``dim``; a vector of zeros stays one, and gets no gradient instead of an endless one."""
+    """Scaled to length 1 along ``dim``; a vector of zeros stays one, and gets no gradient instead of an endless one.
+
+    One whose length overflows becomes NaN, which `finished` refuses, and not zeros.
+    """
     length = torch.linalg.vector_norm(vectors, dim=dim, keepdim=True)
-    return vectors / torch.where(length == 0, 1.0, length)
+    return vectors / torch.where(length == 0, 1.0, torch.where(length == math.inf, math.nan, length))
 
 
 def scaled(products: Tensor, dim: int) -> Tensor:
