@@ -90,6 +90,8 @@ HELPERS = [
     Helper("fit", *running.FIT, CHANGES, RUN),
     Helper("distill", *running.DISTILL, CHANGES, DISTILL),
     Helper("distill from it", *running.TEACH, MEASURES, RUN),
+    Helper("outputs_of", *running.OUTPUTS, MEASURES, like="nothing"),
+    Helper("distill with a hint", *running.HINT, CHANGES, DISTILL, like="distill"),
     Helper("save, load", *running.SAVE, COPIES, SAVE),
     Helper("to_onnx", *running.EXPORT, MEASURES, RUN),
 ]

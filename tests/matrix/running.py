@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdcourse import export, metrics, models, robustness, training
+from kdcourse import export, features, metrics, models, robustness, training
 from kdcourse.data import Split
+from kdcourse.losses.features import hint_loss
 
 from . import oracles
 from .judging import Twin, condition, demand, is_lazy, near
@@ -78,11 +79,14 @@ def check_attack(twin: Twin, found: Tensor, said: str) -> None:
 # training
 
 
-def bare_step(twin: Twin, loss: Callable[[Any], Tensor]) -> nn.Module:
-    """A copy, trained for one step by hand."""
+def bare_step(twin: Twin, loss: Callable[[Any], Tensor], watch: dict[str, list[Any]] | None = None) -> nn.Module:
+    """A copy, trained for one step by hand, which may be ``watched``."""
     trained = copy_of(twin.real)
     still = [part for part in trained.modules() if frozen_norm(part)]
+    handles = [] if watch is None else watched(trained, watch)
     oracles.training_step(trained, twin.example, loss, still)
+    for handle in handles:
+        handle.remove()
     return trained
 
 
@@ -160,6 +164,76 @@ def check_taught(twin: Twin, result: tuple[nn.Module, nn.Module, Tensor], said: 
     near(found, expected, twin.kind, "after one step of the student: outputs", SIGNS[twin.kind.dtype])
 
 
+# layers
+
+
+def watched(model: nn.Module, found: dict[str, list[Any]]) -> list[Any]:
+    """By hand: hooks that write down what each part without parts of its own returns, run by run."""
+    handles = []
+    for name, part in model.named_modules():
+        if name and not list(part.children()):
+            outputs = found.setdefault(name, [])
+            handles.append(part.register_forward_hook(lambda part, given, output, kept=outputs: kept.append(output)))
+    return handles
+
+
+def once(found: dict[str, list[Any]]) -> dict[str, Tensor]:
+    """The layers that ran once and returned a tensor."""
+    return {name: runs[0] for name, runs in found.items() if len(runs) == 1 and isinstance(runs[0], Tensor)}
+
+
+def initialised(twin: Twin) -> nn.Module:
+    model = copy_of(twin.real)
+    oracles.run(model, twin.example)
+    return model
+
+
+def recording(twin: Twin) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Every layer that runs once: as recorded, and as the plain network has it."""
+    wanted: dict[str, list[Any]] = {}
+    handles = watched(twin.plain, wanted)
+    twin.expected()
+    for handle in handles:
+        handle.remove()
+    names = list(once(wanted))
+    with features.outputs_of(twin.real, names) as found:
+        oracles.run(twin.real, twin.example, gradient=True)
+    return dict(found), once(wanted)
+
+
+def check_recorded(twin: Twin, result: tuple[dict[str, Tensor], dict[str, Tensor]], said: str) -> None:
+    found, wanted = result
+    demand(found and set(found) == set(wanted), f"{sorted(found)} recorded, {sorted(wanted)} ran once")
+    for name in wanted:
+        near(found[name], wanted[name], twin.kind, f"what {name!r} returns")
+
+
+def hinting(twin: Twin) -> tuple[nn.Module, bool]:
+    """One step from a teacher with a hint on a layer that runs once, amid the others; as `distilling`."""
+    teacher, given, outputs = other(twin), data(twin), {}
+    trial = initialised(twin)
+    watched(trial, outputs)
+    oracles.run(trial, twin.example, gradient=True)
+    names = [name for name, value in once(outputs).items() if value.requires_grad and value.ndim > 1]
+    name = names[len(names) // 2]
+    theirs, mine = {}, {}
+    handles = watched(teacher, theirs)
+    soft = twin.kind.pick(oracles.run(teacher, twin.example)).detach()
+    for handle in handles:
+        handle.remove()
+    plain = soft_loss(twin, soft)
+
+    def loss(output: Any) -> Tensor:
+        wide = mine[name][-1].float() if twin.kind.dtype == torch.bfloat16 else mine[name][-1]
+        return plain(output) + 0.3 * (wide - theirs[name][0]).square().mean()
+
+    wanted = twin.real if twin.kind.teacher else bare_step(twin, loss, watch=mine)  # refused where they share
+    before = condition(teacher)
+    hint = features.FeatureTerm(name, name, hint_loss, 0.3)
+    training.distill(twin.real, teacher, given, temperature=2.0, alpha=0.7, features=[hint], **options(twin))
+    return wanted, condition(teacher) == before
+
+
 # files
 
 
@@ -194,5 +268,7 @@ ATTACK = attack, check_attack
 FIT = fitting, check_trained
 DISTILL = distilling, check_distilled
 TEACH = teaching, check_taught
+OUTPUTS = recording, check_recorded
+HINT = hinting, check_distilled
 SAVE = saving, check_loaded
 EXPORT = exporting, check_exported

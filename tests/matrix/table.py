@@ -24,6 +24,7 @@ COLUMNS = {
     "count_macs": "count_macs",
     "predict, attack": "predict",
     "fit, distill": "fit",
+    "outputs_of, features": "outputs_of",
     "save_model": "save, load",
 }
 """Titles, and the helper that each column begins with."""
