@@ -52,10 +52,10 @@ class LowRankUpdate(nn.Module):
 def add_lora(model: nn.Module, layers: Iterable[str], *, rank: int, alpha: float, seed: int = 0) -> None:
     """Freeze ``model`` and let ``layers`` compute with W + (alpha / rank) · B·A from now on, in place: LoRA.
 
-    A (rank, m) starts with random numbers of variance 1/m from ``seed``, B (n, rank) with zeros: at first nothing
-    changes, and only B has a gradient. A convolution's W is taken as (n, m), m the weights of a filter. ``layers`` are
-    names of linear, convolution and recurrent layers and of attention. All other parameters take no gradient until
-    `merge_lora`; running statistics of batch norm still move in train mode. Train `lora_parameters`.
+    A (rank, m) starts with random numbers of variance 1/m from ``seed``, B (n, rank) with zeros: at first all weights
+    are bit for bit as they were, and only B has a gradient. A convolution's W is taken as (n, m), m the weights of a
+    filter. ``layers`` are names of linear, convolution and recurrent layers and of attention. All other parameters take
+    no gradient until `merge_lora`; running statistics of batch norm still move in train mode. Train `lora_parameters`.
 
     A masked weight's zeros stay zero; a rounded weight is not rounded again after the update. The scale alpha / rank is
     in the state dict, as A and B are. Raises ``ValueError``, and changes nothing, for a model that has updates already,

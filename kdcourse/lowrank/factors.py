@@ -11,7 +11,7 @@ from torch.nn.utils import skip_init
 
 from .._base.checks import check_count, check_weight
 from .._base.tracing import HOOKS, is_plain
-from .._base.weights import Place, hooked, kind_of
+from .._base.weights import Place, check_initialised, hooked, kind_of
 
 CONVOLUTIONS = nn.Conv1d, nn.Conv2d, nn.Conv3d
 
@@ -82,6 +82,7 @@ def factorize(
 
 
 def _check_layer(layer: nn.Module) -> None:
+    check_initialised(layer)
     if not is_plain(layer, nn.Linear, *CONVOLUTIONS) or getattr(layer, "groups", 1) != 1:
         groups = f" with {layer.groups} groups" if getattr(layer, "groups", 1) != 1 else ""
         known = "a Linear, or a Conv1d, Conv2d or Conv3d with groups=1"

@@ -1,7 +1,7 @@
 """Helpers, one a line of `HELPERS`: how it is applied and checked, what it does to the network, and which refusals
 are true of which networks. A refusal in other words, or where it does not hold, is a fault."""
 
-from . import masks, rounding, running
+from . import combining, masks, rounding, running
 from .facts import (
     anything,
     computed,
@@ -41,6 +41,12 @@ EXPORT = Refusal(r"no integer counterpart here: quantize an exported file", anyt
 FLOAT = Refusal(r"call integer_network\(model\.float\(\)\)", half)
 GROUPS = Refusal(r"only convolutions without groups", anything)
 INTEGER = (LAZY, HOOKS, SEQUENCE, PLAIN, EXPORT, GROUPS, FLOAT)
+AVERAGE = (LAZY, Refusal(r"computed by .*bake\(\) makes", computed))
+HALF = Refusal(r"keep it in float32", half)
+FOLLOW = Refusal(r"units cannot be followed through.*git-re-basin", anything)
+FACTORIZE = (LAZY, HOOKS, Refusal(r"hooks, which two layers would lose: remove them first", hooked))
+FACTORIZE += (Refusal(r"cannot be factorized: give", anything),)
+UPDATE = (*AVERAGE, Refusal(r"are one tied tensor: give each", tied))
 SAVE = (Refusal(r"\.architecture", anything),)
 RUN = (LAZY, Refusal(r"output=", several_outputs))
 SHARED = Refusal(r"share .*copy\.deepcopy", lambda twin: twin.kind.teacher is not None)
@@ -83,6 +89,15 @@ HELPERS = [
     Helper("calibrate", *rounding.CALIBRATE, MEASURES, CALIBRATE),
     Helper("bit_sensitivity", *rounding.BITS, MEASURES, ROUND),
     Helper("share_model", *rounding.SHARE, COPIES, SHARE),
+    Helper("moving_average", *combining.MOVE, CHANGES, (*AVERAGE, HALF), like="nothing"),
+    Helper("masked moving_average", *combining.MOVE, CHANGES, (*GLOBAL, HALF), after="layer masks", like="nothing"),
+    Helper("average_models", *combining.MEAN, COPIES, AVERAGE, like="nothing"),
+    Helper("reset_batchnorm", *combining.RESET, CHANGES, (LAZY,), like="nothing"),
+    Helper("align", *combining.ALIGN, COPIES, (*AVERAGE, HOOKS, TIED, FOLLOW), like="nothing"),
+    Helper("factorize", *combining.FACTORS, MEASURES, FACTORIZE, like="nothing"),
+    Helper("LoRA", *combining.LORA, CHANGES, UPDATE, like="nothing"),
+    Helper("masked LoRA", *combining.LORA, CHANGES, (*MASK, *UPDATE), after="layer masks", like="nothing"),
+    Helper("rounded LoRA", *combining.LORA, CHANGES, (*ROUND, *UPDATE), after="4 bits", like="nothing"),
     Helper("count_macs", *running.MACS, MEASURES, RUN),
     Helper("predict", *running.PREDICT, MEASURES, RUN),
     Helper("evaluate", *running.EVALUATE, MEASURES, RUN),
