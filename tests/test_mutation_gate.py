@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import test_features
 import test_loss_invariances
 import test_losses
 import test_metrics
@@ -153,13 +154,44 @@ TRAINING_MUTANTS = {
 }
 
 
+# the same of what layers return, and of losses between them; their tests alone are run
+FEATURE_MUTANTS = {
+    "a regressor left out of the optimizer": ("Pupil(student, parts) if parts else student", "student"),
+    "a regressor that the optimizer may leave out": ("    _check_regressors(student, optimizer)\n", ""),
+    "the weight left out": ("value = term.weight * _value(", "value = _value("),
+    "the last term alone": ("total = total + value", "total = value"),
+    "the regressor on neither side": (
+        "student if term.regressor is None else _mapped(term.regressor, student)",
+        "student",
+    ),
+    "the student's features for the teacher's": (
+        "_read(of_teacher, term.teacher_layer)",
+        "_read(of_student, term.student_layer)",
+    ),
+    "the features of another call": ("labels, **weights) + extra", "labels, **weights) + of_features()"),
+    "a copy that an in-place layer changes": ("tree_map_only(Tensor, Tensor.clone, output)", "output"),
+    "a copy without gradient": ("Tensor.clone, output", "lambda each: each.detach().clone(), output"),
+    "recorded before other hooks": ("(_recorder(name, recorded)))", "(_recorder(name, recorded), prepend=True))"),
+    "hooks left behind": ("            hook.remove()", "            pass"),
+    "recorded outside of a call": ("        if not recorded.running:\n            return\n", ""),
+    "the second run of a layer for the first": ("        if name in recorded:", "        if False:"),
+    "compiled code not noticed": ("    if compiled or isinstance(", "    if isinstance("),
+    "a term that teaches nothing": ("    if not value.requires_grad:", "    if False:"),
+    "a frozen layer not noticed": (
+        "    if not any(part.requires_grad for part",
+        "    if False and any(part.requires_grad for part",
+    ),
+}
+
+
 class Mutating(importlib.abc.MetaPathFinder):
-    """Imports the package `kdcourse.training` and `kdcourse._base.modes` anew, with one passage replaced."""
+    """Imports `kdcourse.training`, `kdcourse.features` and `kdcourse._base.modes` anew, with one passage replaced."""
 
     def __init__(self, old, new):
         root = Path(training.__file__).parent
         self.sources = {f"kdcourse.training.{path.stem}": path for path in root.glob("*.py")}
         self.sources["kdcourse.training"] = self.sources.pop("kdcourse.training.__init__")
+        self.sources["kdcourse.features"] = root.parent / "features.py"
         self.sources["kdcourse._base.modes"] = root.parent / "_base" / "modes.py"
         texts = {name: path.read_text(encoding="utf-8") for name, path in self.sources.items()}
         assert sum(text.count(old) for text in texts.values()) == 1, old
@@ -183,7 +215,7 @@ def mutated_training(old, new, monkeypatch):
     monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
     for name in finder.sources:
         monkeypatch.delitem(sys.modules, name)
-    for package, name in ((kdcourse, "training"), (kdcourse._base, "modes")):
+    for package, name in ((kdcourse, "training"), (kdcourse, "features"), (kdcourse._base, "modes")):
         monkeypatch.setattr(package, name, getattr(package, name))  # the import sets it; this puts it back
     return importlib.import_module("kdcourse.training")
 
@@ -191,15 +223,26 @@ def mutated_training(old, new, monkeypatch):
 @pytest.mark.parametrize("name", TRAINING_MUTANTS)
 def test_a_mistake_written_into_the_training_loop_is_killed_by_a_test(name, monkeypatch):
     module = mutated_training(*TRAINING_MUTANTS[name], monkeypatch)
-    for tests in TRAINING_TESTS:
-        for shared in module.__all__:
-            monkeypatch.setattr(tests, shared, getattr(module, shared), raising=False)
-    for test, arguments in itertools.chain(*map(calls, TRAINING_TESTS)):
+    killed_by_one_of(TRAINING_TESTS, {shared: getattr(module, shared) for shared in module.__all__}, name, monkeypatch)
+
+
+@pytest.mark.parametrize("name", FEATURE_MUTANTS)
+def test_a_mistake_written_into_feature_terms_is_killed_by_a_test(name, monkeypatch):
+    module = mutated_training(*FEATURE_MUTANTS[name], monkeypatch)
+    features = importlib.import_module("kdcourse.features")
+    new = {"distill": module.distill, "outputs_of": features.outputs_of, "FeatureTerm": features.FeatureTerm}
+    killed_by_one_of([test_features], new, name, monkeypatch)
+
+
+def killed_by_one_of(modules, new, name, monkeypatch):
+    for tests, (shared, value) in itertools.product(modules, new.items()):
+        monkeypatch.setattr(tests, shared, value, raising=False)
+    for test, arguments in itertools.chain(*map(calls, modules)):
         try:
             test(**arguments)
-        except AssertionError:
+        except (AssertionError, pytest.fail.Exception):
             print(f"\n{'training':<27}{name:<48}killed by {test.__name__}", end="")
             return
         except (ValueError, RuntimeError):
             continue  # it broke down, which is no proof of this mistake
-    raise AssertionError(f"{name}: no test of the training loops fails")
+    raise AssertionError(f"{name}: no test fails")
