@@ -1,6 +1,7 @@
 """What a loss costs against its bare formula in PyTorch's own words, forward and backward: ``make bench``.
 
-Runs are interleaved in random order and compared turn by turn. The bar is 1.1 with all checks on.
+Runs are interleaved in random order and compared turn by turn. The bar is 1.1 with all checks on, and 1.2 for losses on
+layers.
 """
 
 import math
@@ -12,9 +13,11 @@ import torch
 import torch.nn.functional as F
 
 from kdcourse import losses
+from kdcourse.losses import features, relations
 
 T, ALPHA, SMOOTHING = 4.0, 0.9, 0.1
 TURNS = {(256, 1_000): 150, (256, 32_000): 11}
+FLAT, MAPS = (128, 512), (64, 64, 14, 14)
 
 
 def log_p(logits, temperature=T):
@@ -85,10 +88,62 @@ PAIRS = {
 }
 
 
-def seconds(loss, student, teacher, labels, **options):
+def unit(features, dim):
+    return F.normalize(features, dim=dim)
+
+
+def bare_hint(s, t):
+    return F.mse_loss(s, t)
+
+
+def bare_attention(s, t):
+    s, t = (unit(maps.square().sum(dim=1).flatten(1), 1) for maps in (s, t))
+    return (s - t).square().mean()
+
+
+def bare_mmd(s, t):
+    s, t = (unit(maps.flatten(2), 2) for maps in (s, t))
+    within = (s @ s.transpose(1, 2)).square().mean() + (t @ t.transpose(1, 2)).square().mean()
+    return within - 2 * (s @ t.transpose(1, 2)).square().mean()
+
+
+def bare_distance(s, t):
+    s, t = (F.pdist(features.flatten(1)) for features in (s, t))
+    return F.smooth_l1_loss(s / s.mean(), t / t.mean())
+
+
+def bare_angle(s, t):
+    """As the paper's authors write it, over all triples."""
+    s, t = (unit(features.unsqueeze(0) - features.unsqueeze(1), 2) for features in (s, t))
+    return F.smooth_l1_loss(torch.bmm(s, s.transpose(1, 2)), torch.bmm(t, t.transpose(1, 2)))
+
+
+def bare_similarity(s, t):
+    s, t = (unit(features @ features.T, 1) for features in (s.flatten(1), t.flatten(1)))
+    return (s - t).square().mean()
+
+
+def bare_contrastive(s, t):
+    return F.cross_entropy(unit(s.flatten(1), 1) @ unit(t.flatten(1), 1).T / 0.1, torch.arange(len(s)))
+
+
+ON_LAYERS = {
+    "hint_loss": (bare_hint, [FLAT, MAPS]),
+    "attention_transfer_loss": (bare_attention, [MAPS]),
+    "mmd_loss": (bare_mmd, [MAPS]),
+    "relation_distance_loss": (bare_distance, [FLAT, MAPS]),
+    "relation_angle_loss": (bare_angle, [FLAT]),
+    "similarity_loss": (bare_similarity, [FLAT, MAPS]),
+    "contrastive_loss": (bare_contrastive, [FLAT, MAPS]),
+}
+"""The bare formula, and the shapes at which both are timed."""
+ANGLES, OTHERS = 9, {FLAT: 150, MAPS: 21}
+
+
+def seconds(loss, student, *others, **options):
     student.grad = None
     start = time.perf_counter()
-    loss(student, teacher, labels, **options).backward()
+    loss(student, *others, **options).backward()
     return time.perf_counter() - start
 
 
@@ -98,26 +153,50 @@ def compare(name, shape):
     case = student.requires_grad_(), teacher, torch.randint(shape[-1], shape[:1])
     bare, ours = PAIRS[name]
     torch.testing.assert_close(ours(*case), bare(*case), rtol=1e-3, atol=1e-6)
+    return ratios(bare, ours, case, TURNS[shape])
+
+
+def compare_on_layers(name, shape):
+    student, teacher = torch.randn(2, *shape)
+    bare, ours = ON_LAYERS[name][0], getattr(features, name, None) or getattr(relations, name)
+    case = student.requires_grad_(), teacher
+    # the mean over all triples counts those with an example twice, which cost nothing
+    angles = name == "relation_angle_loss"
+    scale = (shape[0] - 1) * (shape[0] - 2) / shape[0] ** 2 if angles else 1.0
+    torch.testing.assert_close(ours(*case) * scale, bare(*case), rtol=1e-3, atol=1e-6)
+    return ratios(bare, ours, case, ANGLES if angles else OTHERS[shape])
+
+
+def ratios(bare, ours, case, turns):
     arms = [lambda: seconds(bare, *case), lambda: seconds(ours, *case), lambda: seconds(ours, *case, validate=False)]
     taken = [[], [], []]
-    for _ in range(TURNS[shape]):
+    for _ in range(turns):
         for arm in random.sample(range(3), 3):
             taken[arm].append(arms[arm]())
-    ratios = [statistics.median(a / b for a, b in zip(some, taken[0], strict=True)) for some in taken[1:]]
-    return 1000 * statistics.median(taken[0]), *ratios
+    times = [statistics.median(a / b for a, b in zip(some, taken[0], strict=True)) for some in taken[1:]]
+    return 1000 * statistics.median(taken[0]), *times
+
+
+def show(name, shape, bar, bare, checked, unchecked):
+    print(
+        f"{name:<25}{str(shape):<18}bare {bare:8.2f} ms   the loss takes {checked:.2f} × this (bar {bar:.2f}), "
+        f"with validate=False {unchecked:.2f} ×",
+        flush=True,
+    )
 
 
 def main() -> None:
     torch.manual_seed(0)
     random.seed(0)
     assert PAIRS.keys() == set(losses.__all__), "a loss without its bare formula"
+    # a Jacobian is made of passes through networks, whose time it takes
+    assert ON_LAYERS.keys() == {*features.__all__, *relations.__all__} - {"jacobian_loss"}
+    for name, (_, shapes) in ON_LAYERS.items():
+        for shape in shapes:
+            show(name, shape, 1.2, *compare_on_layers(name, shape))
     for shape in TURNS:
         for name in PAIRS:
-            bare, checked, unchecked = compare(name, shape)
-            print(
-                f"{name:<21}{str(shape):<14}bare {bare:8.2f} ms   the loss takes {checked:.2f} × this (bar 1.10), "
-                f"with validate=False {unchecked:.2f} ×"
-            )
+            show(name, shape, 1.1, *compare(name, shape))
 
 
 if __name__ == "__main__":

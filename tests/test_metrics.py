@@ -1,5 +1,6 @@
 """The metrics against torchmetrics, scikit-learn, SciPy and numbers worked by hand."""
 
+import itertools
 import math
 import re
 
@@ -366,3 +367,125 @@ def test_intervals_refuse_what_is_no_number(number):
 def test_reliability_refuses_no_bins(bins):
     with pytest.raises(ValueError, match="bins must be >= 1"):
         metrics.reliability(*predictions(), bins=bins)
+
+
+# --- similarity of features -------------------------------------------------------------------------------------------
+
+
+def two_features(n=30, seed=0, shared=0.0):
+    generator = torch.Generator().manual_seed(seed)
+    first, second = (torch.randn(n, 6, generator=generator, dtype=torch.float64) + 1 for _ in range(2))
+    return first, (shared * first + (1 - shared) * second)[:, :4]
+
+
+def cka_by_kernels(first, second):
+    """As the paper writes it: HSIC of centred Gram matrices."""
+    first, second = first.numpy(), second.numpy()
+    n = len(first)
+    centring = np.eye(n) - 1 / n
+    k, other = centring @ first @ first.T @ centring, centring @ second @ second.T @ centring
+    return (k * other).sum() / np.sqrt((k * k).sum() * (other * other).sum())
+
+
+def cka_by_four_examples(first, second):
+    """The unbiased estimate from its definition: a mean over all quadruples of different examples."""
+
+    def hsic(k, other):
+        total, count = 0.0, 0
+        for i, j, q, r in itertools.permutations(range(len(k)), 4):
+            total += k[i, j] * (other[i, j] + other[q, r] - 2 * other[i, q])
+            count += 1
+        return total / count
+
+    k, other = (features.numpy() @ features.numpy().T for features in (first, second))
+    return hsic(k, other) / np.sqrt(hsic(k, k) * hsic(other, other))
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.5, 0.9])
+def test_cka_equals_both_definitions(shared):
+    first, second = two_features(shared=shared)
+    assert metrics.cka(first, second) == pytest.approx(cka_by_kernels(first, second), abs=1e-12)
+    few = first[:8], second[:8]
+    assert metrics.cka(*few, debiased=True) == pytest.approx(cka_by_four_examples(*few), abs=1e-10)
+
+
+@pytest.mark.parametrize("debiased", [False, True])
+def test_cka_is_one_for_equal_features_and_unchanged_by_rotation_scale_and_shift(debiased):
+    first, second = two_features(shared=0.5)
+    rotation = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3)))[0]
+    found = metrics.cka(first, second, debiased=debiased)
+    assert 1 - 1e-12 < metrics.cka(first, first, debiased=debiased) <= 1
+    for size in (1e-200, 1e-5, 3.0, 1e200):
+        changed = size * (first @ rotation + 5)
+        assert metrics.cka(changed, second, debiased=debiased) == pytest.approx(found, abs=1e-9)
+        assert metrics.cka(second, changed, debiased=debiased) == pytest.approx(found, abs=1e-9)
+    stretched = first * torch.tensor([10.0, 1, 1, 1, 1, 1], dtype=torch.float64)
+    assert abs(metrics.cka(stretched, second, debiased=debiased) - found) > 0.01
+
+
+@pytest.mark.parametrize(("n", "biased"), [(16, 0.80), (64, 0.51), (256, 0.20)])
+def test_independent_features_look_alike_unless_the_estimate_is_debiased(n, biased):
+    found = []
+    for seed in range(6):
+        generator = torch.Generator().manual_seed(seed)
+        pair = torch.randn(2, n, 64, generator=generator, dtype=torch.float64)
+        found.append([metrics.cka(*pair), metrics.cka(*pair, debiased=True)])
+    plain, corrected = np.mean(found, axis=0)
+    assert plain == pytest.approx(biased, abs=0.03)
+    assert abs(corrected) < 0.06
+
+
+def test_cka_takes_maps_and_half_precision_and_gives_a_number():
+    first, second = two_features(24, shared=0.5)
+    maps = first.reshape(24, 2, 3, 1).requires_grad_()
+    assert metrics.cka(maps, second) == metrics.cka(first, second)
+    assert isinstance(metrics.cka(first, second), float)
+    assert metrics.cka(first.bfloat16(), second.float()) == pytest.approx(metrics.cka(first, second), abs=0.01)
+
+
+def test_cka_refuses_what_has_no_answer():
+    first, second = two_features(6)
+    with pytest.raises(ValueError, match="same 3 examples or more, got 2 and 2"):
+        metrics.cka(first[:2], second[:2])
+    with pytest.raises(ValueError, match="same 4 examples or more, got 3 and 3"):
+        metrics.cka(first[:3], second[:3], debiased=True)
+    with pytest.raises(ValueError, match="got 6 and 5"):
+        metrics.cka(first, second[:5])
+    with pytest.raises(ValueError, match="the second features are the same for all examples: CKA is undefined"):
+        metrics.cka(first, second[:1].expand(6, 4))
+    with pytest.raises(ValueError, match="second contains NaN or infinity"):
+        metrics.cka(first, second / 0)
+    with pytest.raises(ValueError, match=r"first must be features \(N, ...\), examples first, got \(6,\)"):
+        metrics.cka(first[:, 0], second)
+    with pytest.raises(TypeError, match="first must be a torch.Tensor, got list"):
+        metrics.cka(first.tolist(), second)
+
+
+def vector_for_a_diagonal(first, second, *, debiased=False):
+    """`K - torch.diag(K)` takes a row from every row: the diagonal is 0, and nothing else is right."""
+
+    def hsic(k, other):
+        n = len(k)
+        k, other = k - k.diagonal(), other - other.diagonal()
+        sums = k.sum() * other.sum() / ((n - 1) * (n - 2)) - 2 * k.sum(0) @ other.sum(0) / (n - 2)
+        return (k * other).sum() + sums
+
+    k, other = first @ first.T, second @ second.T
+    return (hsic(k, other) / (hsic(k, k) * hsic(other, other)).sqrt()).item() if debiased else 0.0
+
+
+def without_the_root(first, second, *, debiased=False):
+    k, other = ((each - each.mean(0)) @ (each - each.mean(0)).T for each in (first, second))
+    return ((k * other).sum() / ((k * k).sum() * (other * other).sum())).item()
+
+
+def not_centred(first, second, *, debiased=False):
+    k, other = first @ first.T, second @ second.T
+    return ((k * other).sum() / ((k * k).sum() * (other * other).sum()).sqrt()).item()
+
+
+@pytest.mark.parametrize("wrong", [vector_for_a_diagonal, without_the_root, not_centred])
+def test_a_mistake_of_public_code_in_cka_is_killed(wrong, monkeypatch):
+    monkeypatch.setattr(metrics, "cka", wrong)
+    with pytest.raises(AssertionError):
+        test_cka_equals_both_definitions(0.5)
