@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -620,3 +621,20 @@ def test_a_layer_that_never_ran_is_refused_in_distillation():
 
     with pytest.raises(ValueError, match="'idle' has not run"):
         trained(FeatureTerm("idle", "first", hint_loss), student=Idle(), teacher=network(seed=1))
+
+
+def test_threads_that_share_a_teacher_do_not_record_one_another():
+    teacher, hooks = network(8, seed=1), []
+
+    def counted(student, teachers):
+        hooks.append(len(teacher.first._forward_hooks))
+        return hint_loss(student, teachers)
+
+    alone = [trained(term(), student=network(seed=seed), teacher=teacher, epochs=5) for seed in range(4)]
+    made = [(term()._replace(loss=counted), network(seed=seed)) for seed in range(4)]  # threads share random numbers
+    with ThreadPoolExecutor(4) as pool:
+        runs = [pool.submit(trained, one, student=student, teacher=teacher, epochs=5) for one, student in made]
+        together = [run.result() for run in runs]
+    assert all(map(same, alone, together))
+    assert set(hooks) == {1}
+    assert not teacher.first._forward_hooks

@@ -158,7 +158,7 @@ TRAINING_MUTANTS = {
 FEATURE_MUTANTS = {
     "a regressor left out of the optimizer": ("Pupil(student, parts) if parts else student", "student"),
     "a regressor that the optimizer may leave out": ("    _check_regressors(student, optimizer)\n", ""),
-    "the weight left out": ("value = term.weight * _value(", "value = _value("),
+    "the weight left out": ("value = float(term.weight) * _value(", "value = _value("),
     "the last term alone": ("total = total + value", "total = value"),
     "the regressor on neither side": (
         "student if term.regressor is None else _mapped(term.regressor, student)",

@@ -1,6 +1,7 @@
 """`fit` on labels, `distill` against a teacher: what makes the loss of a batch."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, Unpack
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from .._base.checks import IGNORED, check_classes, check_fraction, check_label_range, check_positive
 from ..features import FeatureTerm
 from ..losses import distillation_loss, kd_loss
+from ..seeds import seeded
 from .batches import Batch, Data, check_data
 from .loop import optimise
 from .networks import Output, check_class_labels
@@ -99,7 +101,9 @@ def distill(
     targeting = targets_of(
         teacher, terms.pupil, train, settings, teacher_output or settings.output, every_batch=bool(terms.terms)
     )
-    with targeting as targets, terms.recording() as of_features:
+    # hooks go on where no other thread runs the teacher
+    alone = seeded(settings.seed, settings.device) if terms.terms else nullcontext()
+    with alone, targeting as targets, terms.recording() as of_features:
 
         def batch_loss(logits: Tensor, batch: Batch, done: float) -> Tensor:
             soft, extra = targets.of(batch, logits), of_features()  # before a loss that may call a network again

@@ -45,7 +45,7 @@ class Terms:
         total: Tensor | float = 0.0
         for place, term in enumerate(self.terms):
             try:
-                value = term.weight * _value(
+                value = float(term.weight) * _value(
                     term, _read(of_student, term.student_layer), _read(of_teacher, term.teacher_layer)
                 )
             except Exception as error:
