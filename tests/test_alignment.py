@@ -100,6 +100,15 @@ def test_a_permuted_copy_comes_back_bit_for_bit(make, seed):
     assert same(align(shuffled, reference), reference)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_narrow_and_deep_permuted_copy_comes_back_also_where_descent_from_its_order_gets_stuck(seed):
+    torch.manual_seed(seed)
+    sizes = [3, 4, 4, 4, 4, 2]
+    layers = [nn.Linear(*pair) for pair in itertools.pairwise(sizes)]
+    reference = nn.Sequential(*(part for layer in layers for part in (layer, nn.ReLU()))).double()
+    assert same(align(permuted(reference, seed), reference), reference)
+
+
 @pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_the_function_stays_the_same_and_no_network_ends_farther_away(make, mode):
@@ -113,7 +122,9 @@ def test_the_function_stays_the_same_and_no_network_ends_farther_away(make, mode
     torch.testing.assert_close(aligned(IMAGES), model(IMAGES), rtol=1e-10, atol=1e-11)
 
 
-def test_one_hidden_layer_finds_the_nearest_of_all_permutations():
+@pytest.mark.parametrize("seed", range(6))
+def test_one_hidden_layer_finds_the_nearest_of_all_permutations(seed):
+    torch.manual_seed(seed)
     model, reference = (nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2)).double() for _ in range(2))
     tried = []
     for order in itertools.permutations(range(5)):
@@ -200,6 +211,11 @@ def twice():
     return nn.Sequential(layer, nn.ReLU(), layer)
 
 
+def norm_twice():
+    norm = nn.BatchNorm1d(4, affine=False)
+    return nn.Sequential(nn.Linear(4, 4), norm, nn.Linear(4, 4), norm, nn.Linear(4, 2))
+
+
 def hooked():
     model = mlp((4,))
     model.relu1.register_forward_hook(lambda part, inputs, output: output * torch.arange(4.0))
@@ -234,6 +250,7 @@ def infinite():
         (lambda: nn.Sequential(nn.Conv2d(4, 4, 3), nn.Flatten(2), nn.Linear(4, 2)), "through '1', a Flatten"),
         (lambda: nn.Sequential(nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(9, 2)), "through '2', a Linear"),
         (lambda: nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.ConvTranspose2d(4, 2, 1)), "'2', a ConvTranspose2d"),
+        (norm_twice, "'1.running_mean' and '3.running_mean' are one shared tensor"),
         (twice, "'0.weight' and '2.weight' are one shared tensor"),
         (hooked, "'relu1' has hooks.*remove them first"),
         (masked, r"computed by a mask: remove_masks\(\)"),
@@ -313,6 +330,14 @@ def test_the_loss_may_reset_batch_norm():
     middle = loss(reset_batchnorm(average_models([model, other]), [IMAGES])).item()
     assert found == pytest.approx(max(0.0, middle - sum(ends) / 2))
     assert same(model, before)
+
+
+def test_points_of_the_line_have_the_modes_of_the_first_network():
+    model, other = convolutional(1).eval(), convolutional(2).train()
+    modes = []
+    barrier(model, other, lambda network: float(modes.append(network.training) or 0), points=3)
+    barrier(other, model, lambda network: float(modes.append(network.training) or 0), points=3)
+    assert modes == [False] * 3 + [True] * 3
 
 
 def test_too_few_points_and_a_loss_that_is_not_finite_are_refused():

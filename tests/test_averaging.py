@@ -153,6 +153,29 @@ def test_shared_tensors_are_refused():
         assert same(state(wrong), before)
 
 
+def test_a_part_of_one_storage_is_shared_and_tensors_without_elements_are_not():
+    class Parts(nn.Module):
+        def __init__(self, values):
+            super().__init__()
+            self.register_buffer("values", values)
+            self.register_buffer("none", torch.empty(0))
+
+    memory = torch.zeros(6)
+    for average, model in ((memory[:4], memory[2:]), (memory[2:], memory[:4])):
+        with pytest.raises(ValueError, match="share 'values'"):
+            moving_average(Parts(average), Parts(model), decay=0.5)
+    average = Parts(torch.zeros(4))
+    moving_average(average, Parts(torch.ones(4)), decay=0.5)
+    assert average.values.tolist() == [0.5] * 4
+
+
+def test_an_integer_buffer_of_another_width_is_refused():
+    average, model = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+    model.num_batches_tracked = model.num_batches_tracked.int()
+    with pytest.raises(ValueError, match="'num_batches_tracked' is torch.int32 in model and torch.int64 in average"):
+        moving_average(average, model, decay=0.5)
+
+
 def test_zero_points_that_have_moved_are_refused():
     class Rounded(nn.Module):
         def __init__(self, zero_point):
@@ -267,7 +290,7 @@ def test_a_rounded_networks_stored_weights_are_averaged_and_then_rounded():
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        (lambda: conv_net((3, 5)).double(), "'conv2' is a Conv2d"),
+        (lambda: conv_net((3, 5)).double(), r"'conv2' is a Conv2d.3, 5, .* in models.1. and a Conv2d.3, 4, "),
         (lambda: mlp((8,)).double(), "missing"),
         (lambda: network(0, torch.float32), "torch.float32 in models.1. and torch.float64 in models.0.: convert"),
         (lambda: nn.Sequential(network(0)), "missing"),
@@ -295,6 +318,41 @@ def test_settings_of_layers_must_agree_but_those_of_training():
     for other in (model(stride=2), model(activation=nn.Tanh), model(eps=1e-3)):
         with pytest.raises(ValueError, match="layer '[0-2]' is a .* one architecture"):
             average_models([model(), other])
+
+
+def test_names_that_share_a_layer_without_tensors_are_as_good_as_two():
+    relu = nn.ReLU()
+    models = [nn.Sequential(relu, nn.Linear(2, 2), relu), nn.Sequential(nn.ReLU(), nn.Linear(2, 2), nn.ReLU())]
+    torch.testing.assert_close(average_models(models)[1].weight, (models[0][1].weight + models[1][1].weight) / 2)
+
+
+def test_what_a_layer_of_ones_own_prints_of_its_values_is_no_setting():
+    class Shown(nn.Linear):
+        def extra_repr(self):
+            return str(self.bias.tolist())
+
+    models = Shown(2, 2), Shown(2, 2)
+    torch.testing.assert_close(average_models(models).bias, (models[0].bias + models[1].bias) / 2)
+
+
+def test_complex_weights_have_a_mean_and_shared_buffers_must_agree():
+    class Wave(nn.Module):
+        def __init__(self, value, shared):
+            super().__init__()
+            self.phase = nn.Parameter(torch.tensor([value]))
+            self.register_buffer("one", torch.ones(1))
+            self.register_buffer("two", self.one if shared else torch.ones(1))
+
+    assert average_models([Wave(1j, False), Wave(1 + 0j, False)]).phase.item() == 0.5 + 0.5j
+    with pytest.raises(ValueError, match="'two' is .* tied to 'one' in models.1. and of shape .1,. in models.0."):
+        average_models([Wave(1j, False), Wave(1j, True)])
+
+
+def test_weights_may_add_up_to_one_in_float32():
+    weights = torch.tensor([0.1, 1.1]).softmax(0)
+    average_models([network(0), network(1)], weights.tolist())
+    with pytest.raises(ValueError, match="add up to 1"):
+        average_models([network(0), network(1)], [0.5, 0.5001])
 
 
 def test_weights_that_are_computed_are_refused():
@@ -427,3 +485,25 @@ def test_a_batch_norm_that_does_not_run_is_refused():
     with pytest.raises(ValueError, match="'norm1.spare' did not run"):
         reset_batchnorm(model, [IMAGES.double()])
     assert same(state(model), before)
+
+
+def test_a_layer_without_values_and_errors_of_the_network_itself():
+    with pytest.raises(ValueError, match="run a batch through the model first"):
+        reset_batchnorm(nn.Sequential(nn.LazyBatchNorm1d()), [torch.rand(4, 3)])
+
+    class Failing(nn.BatchNorm1d):
+        def forward(self, inputs):
+            raise self.error
+
+    model = Failing(3)
+    for error, batch in ((ValueError("its own"), (torch.rand(4, 3),)), (TypeError("its own"), torch.rand(4, 3))):
+        model.error = error
+        with pytest.raises(type(error), match="^its own$"):
+            reset_batchnorm(model, [batch])
+
+
+def test_no_gradient_is_recorded_while_statistics_are_estimated():
+    model, seen = network(0), []
+    model.relu1.register_forward_hook(lambda part, inputs, output: seen.append(output.requires_grad))
+    reset_batchnorm(model, [IMAGES.double()])
+    assert seen == [False]

@@ -30,7 +30,7 @@ def check_alike(models: Sequence[nn.Module], labels: Sequence[str], *, wider: bo
         if not isinstance(model, nn.Module):
             raise TypeError(f"{label} must be an nn.Module, got {type(model).__name__}")
         for name, place in all_places(model).items():
-            if place.computed_by and not maskable(place):
+            if not maskable(place):
                 raise ValueError(f"the weight {name!r} of {label} is computed by {place.computed_by}")
     for model, label in zip(models[1:], labels[1:], strict=True):
         for found, wanted in ((_layers(model), _layers(models[0])), (_shapes(model), _shapes(models[0]))):

@@ -89,20 +89,20 @@ def _between(first: Layer, between: list[Layer], reader: Layer) -> Hidden:
         if is_plain(inner, nn.Flatten) and (inner.start_dim, inner.end_dim) == (1, -1):
             dimensions = 0
         elif is_plain(inner, NORMS[dimensions or 1]):
-            each = _each(inner.num_features, units, layer, dimensions, (inner_name, inner))
+            each = _each(inner.num_features, units, layer, (inner_name, inner))
             parts += _of(inner_name, inner, "weight bias running_mean running_var", each)
         elif not is_plain(inner, *UNITWISE, *POOLS.get(dimensions, ())):
             raise _unknown(inner_name, inner)
     inputs = reading.weight.shape[1]
     if dimensions != (0 if isinstance(reading, nn.Linear) else len(reading.kernel_size)):
         raise _unknown(reader_name, reading)
-    return Hidden(units, (*parts, Part(f"{reader_name}.weight", 1, _each(inputs, units, layer, dimensions, reader))))
+    return Hidden(units, (*parts, Part(f"{reader_name}.weight", 1, _each(inputs, units, layer, reader))))
 
 
-def _each(features: int, units: int, layer: Any, dimensions: int, at: Layer) -> int:
+def _each(features: int, units: int, layer: Any, at: Layer) -> int:
     """Features for every unit, which is more than one only after a Flatten of channels."""
     each, rest = divmod(features, units)
-    if rest or each == 0 or (each > 1 and (dimensions or isinstance(layer, nn.Linear))):
+    if rest or (each > 1 and isinstance(layer, nn.Linear)):
         raise _unknown(*at)
     return each
 

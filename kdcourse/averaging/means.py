@@ -83,7 +83,6 @@ def average_models(models: Iterable[nn.Module], weights: Sequence[float] | None 
     _check_same_integers(parts)
     result = copied(models[0])
     for name, mean in tensors(result).items():
-        mean.grad = None
         if is_inexact(mean):
             mean.copy_(_weighted_sum([part[name] for part in parts], shares))
     return result

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from .._base.checks import check_count, check_positive
-from .._base.modes import in_eval_mode
 from .._base.parametrizing import add_step, drop_step
 from .._base.weights import Masked, Place, maskable, matrices, owners
 
@@ -122,9 +121,8 @@ def merge_lora(model: nn.Module) -> None:
         steps = list(place.steps)
         last = steps.index(update)
         value = place.stored
-        with in_eval_mode(place.steps):
-            for step in steps[: last + 1]:
-                value = step(value)
+        for step in steps[: last + 1]:
+            value = step(value)
         place.stored.copy_(value)
         for number in range(last, -1, -1):
             if not isinstance(steps[number], Masked):
@@ -156,7 +154,7 @@ def _places(model: nn.Module, layers: Iterable[str]) -> dict[str, Place]:
 
 
 def _check_place(name: str, place: Place, rank: int, model: nn.Module) -> None:
-    if place.computed_by and not maskable(place):
+    if not maskable(place):
         raise ValueError(f"layer {name!r} is computed by {place.computed_by}")
     tied = [other for other in owners(model)[id(place.stored)] if other != name]
     if tied:

@@ -62,11 +62,11 @@ def factorize(
     """
     _check_layer(layer)
     place, has_bias = Place(layer, "weight"), cast(Any, layer).bias is not None
-    weight = place.effective.detach().double()
+    weight = place.effective.double()
     check_weight("the layer's weight", weight)
     _check_rank(rank, weight.shape, has_bias, inputs is not None, allow_larger)
     matrix = weight.flatten(1)
-    bias = Place(layer, "bias").effective.detach().double() if has_bias else matrix.new_zeros(len(matrix))
+    bias = Place(layer, "bias").effective if has_bias else matrix.new_zeros(len(matrix))
     if inputs is not None:
         outputs = _outputs(layer, weight, inputs)
         projection = _principal(outputs, matrix, rank)
