@@ -78,7 +78,7 @@ $(VENV)/.browser: $(READY)
 
 # one process, so that each notebook runs once
 browser: $(VENV)/.browser
-	KDCOURSE_BROWSER=1 $(PYTEST) tests/browser
+	KDCOURSE_BROWSER=1 $(PYTEST) $(PARALLEL) tests/browser
 
 # README's figures, and its table in notebook 00
 front: $(READY)
