@@ -64,7 +64,7 @@ def test_an_entry_is_whole(entry):
     assert list(entry) == ["term", "chinese", "symbol", "definition", "introduced", "aliases"]
     assert re.search("[一-鿿]", entry["chinese"])
     assert re.fullmatch(r"(\$[^$]+\$)?", entry["symbol"])
-    assert entry["introduced"] in {f"{number:02}" for number in range(11)}
+    assert entry["introduced"] in PATHS
     assert re.fullmatch(r"[A-Z][^\n]+\.", entry["definition"])
     assert 25 <= len(entry["definition"]) <= 180
     assert not re.search(r"[*`<\[_]|  ", entry["definition"] + entry["term"] + entry["chinese"])

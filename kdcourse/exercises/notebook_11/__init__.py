@@ -1,0 +1,1 @@
+"""Exercises of notebook 11: hints, attention, relations, and how similar two layers are."""
