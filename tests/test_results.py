@@ -19,8 +19,11 @@ RESULTS = ROOT / "data" / "results"
 sys.path.insert(0, str(RESULTS))
 import augmentation  # noqa: E402 (the jobs are scripts, no package)
 import distillation  # noqa: E402
+import domains  # noqa: E402
+import few_labels  # noqa: E402
 import hinton2015  # noqa: E402
 import store  # noqa: E402
+import two_tasks  # noqa: E402
 
 RECIPE = {"learning_rate": 0.1, "hidden": (4, 4)}
 
@@ -228,3 +231,45 @@ def test_a_stored_arm_can_be_measured_again(arm):
     # another instruction set rounds differently: the five seeds of an arm lie within 0.7 point of their mean
     assert again["test"] == pytest.approx(stored["test"], abs=0.012)
     assert again["agreement"] == pytest.approx(stored["agreement"], abs=0.015)
+
+
+TRIED = pytest.mark.parametrize("job", [domains, few_labels, two_tasks], ids=lambda job: job.__name__)
+
+
+@TRIED
+def test_every_try_of_every_arm_is_stored_for_every_seed(job):
+    stored = store.load(job.RESULTS)["records"]
+    measured = [record for record in stored if "arm" in record]
+    assert len(measured) == len(job.wanted())
+    assert all(any(key.items() <= record.items() for record in measured) for key in job.wanted())
+
+
+@TRIED
+def test_arms_have_equally_many_tries(job):
+    tries = {}
+    for key in job.wanted():
+        if job is not domains or key["arm"] not in ("zero-shot", "batch norm re-estimated", "all labels"):
+            arm = (key["arm"], key.get("direction"), key.get("labels"))
+            tries[arm] = tries.get(arm, 0) + 1
+    assert set(tries.values()) == {2 * len(job.SEEDS)}
+
+
+@pytest.mark.parametrize(
+    ("job", "arm"),
+    [(domains, "fine-tuned"), (few_labels, "labels only"), (two_tasks, "one trunk, labels")],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_a_stored_try_can_be_measured_again(job, arm):
+    key = next(key for key in job.wanted() if key["arm"] == arm)
+    # another instruction set rounds differently: the five seeds of an arm lie within 4 points of each other
+    assert job.measure(**key)["test"] == pytest.approx(store.find(store.load(job.RESULTS), key)["test"], abs=0.03)
+
+
+def test_the_chosen_try_is_the_best_on_validation_and_the_first_of_equals(tmp_path):
+    path = tmp_path / "job.json"
+    for rate, accuracies in {0.1: (0.5, 0.9), 0.2: (0.8, 0.6), 0.3: (0.9, 0.2)}.items():
+        for seed, accuracy in enumerate(accuracies):
+            key = {"arm": "a", "rate": rate, "seed": seed}
+            store.resume(path, key, lambda accuracy=accuracy: {"validation": accuracy, "test": 1 - accuracy}, recipe={})
+    assert store.chosen(path, "a", ("rate",)) == (0.1,)
+    assert store.chosen(path, "a", ("rate",), seed=0) == (0.3,)

@@ -130,6 +130,15 @@ def resume_all(
         resume(path, key, partial(measure, **key), recipe=recipe)
 
 
+def chosen(path: str | os.PathLike[str], arm: str, settings: tuple[str, ...], **others: Any) -> tuple[Any, ...]:
+    """The settings of an arm's try with the best mean accuracy on validation; the first of equals."""
+    tries: dict[tuple[Any, ...], list[float]] = {}
+    for record in load(path)["records"]:
+        if {"arm": arm, **others}.items() <= record.items():
+            tries.setdefault(tuple(record[name] for name in settings), []).append(record["validation"])
+    return max(tries, key=lambda each: sum(tries[each]) / len(tries[each]))
+
+
 def _check_same(path: str | os.PathLike[str], what: str, was: dict[str, Any], now: dict[str, Any]) -> None:
     changed = sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
     if changed:
