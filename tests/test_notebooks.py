@@ -50,6 +50,13 @@ def test_every_cell_was_run_in_order_in_one_kernel(notebook):
     assert counts == list(range(1, len(counts) + 1))
 
 
+def test_further_reading_is_references_that_the_site_can_list(notebook, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / ".ci" / "site"))
+    works = __import__("bibliography").works(notebook)
+    assert all(work.authors and work.title and work.year for work in works)
+    assert works or "## Further reading" not in "".join(cell.source for cell in notebook.cells)
+
+
 def test_no_error_and_nothing_on_stderr_is_stored(notebook):
     for cell in code_cells(notebook):
         for output in cell.outputs:

@@ -124,6 +124,7 @@ class Session:
         if outcome.error is None and isinstance(outcome.value, Tensor) and exercise.gradients:
             outcome.has_graph = bool(told["graph"])
             if outcome.has_graph:
+                outcome.value = outcome.value.detach().requires_grad_()  # as it was in the child
                 outcome.gradients = _gradients(gradients, len(exercise.gradients))
         outcome.changed = first_changed(exercise, case, arguments, before)
         if outcome.error is None and not outcome.changed:
