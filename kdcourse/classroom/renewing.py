@@ -68,7 +68,8 @@ def _renew_tensor(decoder: Decoder, own: Tensor, node: Any) -> None:
         raise Damaged("a tensor that is none")
     flags = node[4]
     own.data = new.detach()
-    if flags["leaf"] and own.is_leaf and own.requires_grad != bool(flags["requires_grad"]):
+    told = flags["leaf"] or isinstance(own, nn.Parameter)  # a parameter with a history is no leaf, and takes gradients
+    if told and own.is_leaf and own.requires_grad != bool(flags["requires_grad"]):
         own.requires_grad_(bool(flags["requires_grad"]))
     if own.is_leaf:
         set_gradient(own, new.grad)
