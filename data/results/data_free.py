@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
+from kdcourse.averaging import reset_batchnorm
 from kdcourse.data import Split, data_dir, load_mnist, random_affine
+from kdcourse.domains import like_mnist
 from kdcourse.features import outputs_of
 from kdcourse.metrics import agreement, entropy
 from kdcourse.models import conv_net, load_model
@@ -66,10 +68,9 @@ def patches(seed: int, count: int = IMAGES) -> Tensor:
 
 
 def other_digits(seed: int) -> Tensor:
-    """Digits of 8 × 8 pixels by other writers, enlarged to 20 × 20 and with MNIST's margin of four."""
-    small = torch.tensor(load_digits().images, dtype=torch.float32)[:, None] / 16
-    chosen = small[torch.randperm(len(small))[:IMAGES]]
-    return F.pad(F.interpolate(chosen, size=20, mode="bilinear"), (4, 4, 4, 4))
+    """Digits of 8 × 8 pixels by other writers, in MNIST's form."""
+    small = torch.from_numpy(load_digits().images).float()
+    return like_mnist(small[torch.randperm(len(small))[:IMAGES]])
 
 
 def batchnorm_loss(teacher: nn.Module, maps: dict[str, Tensor]) -> Tensor:
@@ -195,17 +196,6 @@ def student_on(images: Tensor, arm: str, seed: int) -> nn.Module:
     return student
 
 
-@torch.no_grad()
-def with_real_statistics(student: nn.Module, images: Tensor) -> nn.Module:
-    """The student's batch norms get the statistics of real images."""
-    for module in student.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None  # a plain mean over the batches, of which there is one
-    student.train()(images)
-    return student.eval()
-
-
 def measure(arm: str, seed: int) -> dict[str, Any]:
     test = digits().test
     with seeded(seed):
@@ -219,7 +209,7 @@ def measure(arm: str, seed: int) -> dict[str, Any]:
         "entropy of the classes": entropy(classes.log()).item(),
         "mean pixel": images.mean().item(),
         "test, statistics of 100 real images": evaluate(
-            with_real_statistics(student, real(seed + 1000, 100).images), test
+            reset_batchnorm(student, [real(seed + 1000, 100).images]), test
         ).accuracy,
     }
 

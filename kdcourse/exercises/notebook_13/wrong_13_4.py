@@ -1,5 +1,7 @@
 """Wrong answers to 13.4, each with its diagnosis."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
@@ -10,21 +12,27 @@ from ..engine.core import Misconception
 from .common import norms_of
 
 
-def _pass(model: nn.Module, images: Tensor, *, momentum: float | None = 1.0, reset: bool = False) -> nn.Module:
-    """One pass with batch norm in train mode at another momentum, its own where it is None; modes as before."""
+@contextmanager
+def _as_before(model: nn.Module) -> Iterator[None]:
+    """Afterwards modes and momenta are as before."""
     modes, momenta = [(part, part.training) for part in model.modules()], [norm.momentum for norm in norms_of(model)]
-    model.eval()
-    for norm in norms_of(model):
-        norm.train()
-        if reset:
-            norm.reset_running_stats()
-        norm.momentum = norm.momentum if momentum is None else momentum
-    with torch.no_grad():
-        model(images)
+    yield
     for norm, old in zip(norms_of(model), momenta, strict=True):
         norm.momentum = old
     for part, training in modes:
         part.training = training
+
+
+def _pass(model: nn.Module, images: Tensor, *, momentum: float | None = 1.0, reset: bool = False) -> nn.Module:
+    """One pass with batch norm in train mode at another momentum, its own where it is None; modes as before."""
+    with _as_before(model), torch.no_grad():
+        model.eval()
+        for norm in norms_of(model):
+            norm.train()
+            if reset:
+                norm.reset_running_stats()
+            norm.momentum = norm.momentum if momentum is None else momentum
+        model(images)
     return model
 
 
@@ -89,17 +97,12 @@ def momentum_left(model: nn.Module, images: Tensor) -> nn.Module:
 
 def _in_train_mode(model: nn.Module, images: Tensor, but: tuple[type[nn.Module], ...]) -> nn.Module:
     """One pass with all modules in train mode ``but`` those of some types."""
-    modes, momenta = [(part, part.training) for part in model.modules()], [norm.momentum for norm in norms_of(model)]
-    for part, _ in modes:
-        part.training = not isinstance(part, but)
-    for norm in norms_of(model):
-        norm.momentum = 1.0
-    with torch.no_grad():
+    with _as_before(model), torch.no_grad():
+        for part in model.modules():
+            part.training = not isinstance(part, but)
+        for norm in norms_of(model):
+            norm.momentum = 1.0
         model(images)
-    for norm, old in zip(norms_of(model), momenta, strict=True):
-        norm.momentum = old
-    for part, training in modes:
-        part.training = training
     return model
 
 
