@@ -489,3 +489,160 @@ def test_a_mistake_of_public_code_in_cka_is_killed(wrong, monkeypatch):
     monkeypatch.setattr(metrics, "cka", wrong)
     with pytest.raises(AssertionError):
         test_cka_equals_both_definitions(0.5)
+
+
+# --- what changed -----------------------------------------------------------------------------------------------------
+
+
+def flips_by_hand(before, after, labels):
+    changed = broken = fixed = positions = 0
+    for one, other, label in zip(before.tolist(), after.tolist(), labels.tolist(), strict=True):
+        if label == -100:
+            continue
+        first, second = one.index(max(one)), other.index(max(other))
+        positions += 1
+        changed += first != second
+        broken += first == label != second
+        fixed += first != label == second
+    return changed, broken, fixed, positions
+
+
+def judge_flips(function):
+    for seed in range(10):
+        (before, labels), (after, _) = (predictions(60, seed=each) for each in (seed, seed + 100))
+        labels = labels.masked_fill(torch.arange(60) % 7 == seed % 7, -100)
+        found = function(before.round(), after.round(), labels)  # with ties
+        assert tuple(found) == flips_by_hand(before.round(), after.round(), labels)
+        gained = metrics.accuracy(after.round(), labels) - metrics.accuracy(before.round(), labels)
+        assert gained == pytest.approx((found.fixed - found.broken) / found.positions)
+        assert abs(gained) <= found.changed / found.positions
+        assert found.changed > found.broken + found.fixed
+
+
+def test_flips_are_counted_as_by_hand_and_bound_the_change_of_accuracy():
+    judge_flips(metrics.flips)
+    before, _ = predictions(30)
+    assert metrics.flips(before, before) == (0, None, None, 30)
+    assert metrics.flips(before, -before).changed == 30
+    assert metrics.flips(before, 5 * before + 3).changed == 0  # no class changes its rank
+
+
+def net_change(before, after, labels):
+    found = metrics.flips(before, after, labels)
+    return found._replace(broken=max(0, found.broken - found.fixed), fixed=max(0, found.fixed - found.broken))
+
+
+def other_wrong_classes_left_out(before, after, labels):
+    found = metrics.flips(before, after, labels)
+    return found._replace(changed=found.broken + found.fixed)
+
+
+def turned_round(before, after, labels):
+    return metrics.flips(after, before, labels)
+
+
+@pytest.mark.parametrize("wrong", [net_change, other_wrong_classes_left_out, turned_round])
+def test_a_mistake_in_flips_is_killed(wrong):
+    with pytest.raises(AssertionError):
+        judge_flips(wrong)
+
+
+def test_flips_of_any_rank_and_refused():
+    (one, labels), (two, _) = predictions(24, seed=1), predictions(24, seed=2)
+    ranked = (each.reshape(2, 3, 4, 5) for each in (one, two))
+    assert metrics.flips(*ranked, labels.reshape(2, 3, 4)) == metrics.flips(one, two, labels)
+    assert metrics.flips(one.bfloat16(), two.bfloat16()).positions == 24
+    with pytest.raises(ValueError, match=r"shapes differ: \(24, 5\) and \(24, 4\)"):
+        metrics.flips(one, two[:, :4])
+    with pytest.raises(ValueError, match="after contains NaN or infinity"):
+        metrics.flips(one, two / 0)
+    with pytest.raises(ValueError, match="need logits"):
+        metrics.flips(one[:, :0], two[:, :0])
+    with pytest.raises(ValueError, match="need logits"):
+        metrics.flips(one, two, labels[:5])
+    with pytest.raises(TypeError, match="before must be a torch.Tensor, got list"):
+        metrics.flips(one.tolist(), two)
+
+
+def forgetting_by_hand(table):
+    last = len(table) - 1
+    return [max(table[i][j] for i in range(j, last)) - table[last][j] for j in range(last)] + [0.0]
+
+
+def tables():
+    """Squares of accuracies, what is above the diagonal high on purpose."""
+    generator = np.random.default_rng(0)
+    for tasks in (2, 3, 5):
+        table = generator.uniform(0.2, 0.8, (tasks, tasks))
+        table[np.triu_indices(tasks, 1)] = 0.99
+        yield table
+
+
+def judge_forgetting(function):
+    for table in tables():
+        found = function(table)
+        expected = forgetting_by_hand(table)
+        assert found.by_task.tolist() == pytest.approx(expected, abs=1e-12)
+        assert found.mean == pytest.approx(sum(expected) / (len(table) - 1), abs=1e-12)
+        assert found.accuracy == pytest.approx(table[-1].mean(), abs=1e-12)
+    assert function([[0.5, 0.0], [0.75, 0.5]]).mean == -0.25  # it may be a gain
+
+
+def test_forgetting_is_the_best_of_the_past_less_the_end():
+    judge_forgetting(metrics.forgetting)
+    for table in tables():
+        unknown = table.copy()
+        unknown[np.triu_indices(len(table), 1)] = math.nan
+        found, same = metrics.forgetting(unknown), metrics.forgetting(torch.tensor(table))
+        assert found.mean == same.mean
+        assert torch.equal(found.by_task, same.by_task)
+    single = metrics.forgetting([[0.75]])
+    assert (single.mean, single.by_task.tolist(), single.accuracy) == (0.0, [0.0], 0.75)
+
+
+def of_rows(by_task, table):
+    by_task = torch.as_tensor(by_task)
+    return metrics.Forgetting(by_task[:-1].mean().item(), by_task, float(np.asarray(table)[-1].mean()))
+
+
+def from_the_diagonal(table):
+    table = np.asarray(table)
+    return of_rows(table.diagonal() - table[-1], table)
+
+
+def never_negative(table):
+    table = np.tril(np.asarray(table))
+    return of_rows(table.max(axis=0) - table[-1], table)
+
+
+def above_the_diagonal_read(table):
+    table = np.asarray(table)
+    return of_rows(np.append(table[:-1].max(axis=0) - table[-1], 0)[: len(table)], table)
+
+
+def divided_by_all(table):
+    found = metrics.forgetting(table)
+    return found._replace(mean=found.by_task.mean().item())
+
+
+@pytest.mark.parametrize("wrong", [from_the_diagonal, never_negative, above_the_diagonal_read, divided_by_all])
+def test_a_mistake_in_forgetting_is_killed(wrong):
+    with pytest.raises(AssertionError):
+        judge_forgetting(wrong)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ([[0.5, 0.5]], r"must be \(K, K\), K >= 1, a row after each task, got \(1, 2\)"),
+        (torch.zeros(0, 0), "K >= 1"),
+        (torch.tensor(0.5), r"got \(\)"),
+        ([[0.5], [0.5, 0.5]], "square table, fill what was not measured with NaN"),
+        ([[50.0, 0.0], [40.0, 30.0]], "divide percentages by 100"),
+        ([[0.5, 0.1], [math.nan, 0.5]], "transpose a table with a row per task"),
+        ([[0.5, math.nan], [0.5, math.nan]], "none may be NaN"),
+    ],
+)
+def test_what_is_no_table_of_accuracies_is_refused(table, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.forgetting(table)

@@ -1,5 +1,6 @@
-"""What is measured: predictions, intervals, similarity, costs. Needs nothing of `kdcourse` but its cellar."""
+"""What is measured: predictions, changes, intervals, similarity, costs. Needs nothing of `kdcourse` but its cellar."""
 
+from .changes import Flips, Forgetting, flips, forgetting
 from .costs import count_macs, count_parameters, pareto_front
 from .intervals import Interval, accuracy_interval, paired_interval
 from .predictions import (
@@ -16,6 +17,8 @@ from .similarity import cka
 
 __all__ = [
     "Bins",
+    "Flips",
+    "Forgetting",
     "Interval",
     "accuracy",
     "accuracy_interval",
@@ -27,6 +30,8 @@ __all__ = [
     "entropy",
     "expected_calibration_error",
     "fit_temperature",
+    "flips",
+    "forgetting",
     "paired_interval",
     "pareto_front",
     "reliability",
