@@ -73,6 +73,11 @@ def no_images(twin: Twin) -> bool:
     return isinstance(twin.example, tuple) or twin.example.ndim != 4
 
 
+def several_positions(twin: Twin) -> bool:
+    """It classifies more than one position of an example."""
+    return twin.kind.pick(oracles.run(twin.real, twin.example)).ndim != 2
+
+
 def not_sequential(twin: Twin) -> bool:
     return type(twin.real) is not nn.Sequential
 

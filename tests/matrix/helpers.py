@@ -13,6 +13,7 @@ from .facts import (
     no_images,
     not_sequential,
     several_outputs,
+    several_positions,
     tied,
     with_step,
 )
@@ -53,6 +54,8 @@ SHARED = Refusal(r"share .*copy\.deepcopy", lambda twin: twin.kind.teacher is no
 DISTILL = (*RUN, SHARED)
 PICTURES = Refusal(r"images must (be a floating-point tensor|have shape)", no_images)
 ATTACK = (*RUN, PICTURES)
+EXPLAIN = (*RUN, Refusal(r"must be a floating-point tensor", no_images))
+EXPLAIN += (Refusal(r"one row \(N, C\) per image", several_positions),)
 
 HELPERS = [
     Helper("layer masks", *masks.LAYER, CHANGES, MASK),
@@ -102,6 +105,9 @@ HELPERS = [
     Helper("predict", *running.PREDICT, MEASURES, RUN),
     Helper("evaluate", *running.EVALUATE, MEASURES, RUN),
     Helper("pgd_attack", *running.ATTACK, MEASURES, ATTACK),
+    Helper("margin attack", *running.ATTACK_MARGIN, MEASURES, ATTACK, like="pgd_attack"),
+    Helper("integrated_gradients", *running.EXPLAIN, MEASURES, EXPLAIN, like="pgd_attack"),
+    Helper("occlusion", *running.COVER, MEASURES, (*EXPLAIN, PICTURES), like="pgd_attack"),
     Helper("fit", *running.FIT, CHANGES, RUN),
     Helper("distill", *running.DISTILL, CHANGES, DISTILL),
     Helper("distill from it", *running.TEACH, MEASURES, RUN),

@@ -281,8 +281,20 @@ def distillation(logits: Tensor, teacher: Tensor, labels: Tensor, temperature: f
     return (1 - alpha) * F.cross_entropy(rows, classes) + alpha * temperature**2 * kl
 
 
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """The largest wrong logit less the label's, row by row (Carlini and Wagner 2017)."""
+    rows = zip(logits, labels.tolist(), strict=True)
+    return torch.stack([torch.cat([row[:label], row[label + 1 :]]).max() - row[label] for row, label in rows]).mean()
+
+
 def attack(
-    logits: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, epsilon: float, steps: int, seed: int
+    logits: Callable[[Tensor], Tensor],
+    images: Tensor,
+    labels: Tensor,
+    epsilon: float,
+    steps: int,
+    seed: int,
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
 ) -> Tensor:
     """Projected gradient descent (Madry et al. 2018) from the start that the seed gives."""
     low, high = (images - epsilon).clamp(min=0), (images + epsilon).clamp(max=1)
@@ -292,6 +304,6 @@ def attack(
     found = (images + epsilon * (2 * noise - 1)).clamp(low, high)
     for _ in range(steps):
         found = found.detach().requires_grad_(True)
-        F.cross_entropy(logits(found).flatten(0, -2), labels.flatten()).backward()
+        loss(logits(found).flatten(0, -2), labels.flatten()).backward()
         found = (found.detach() + 2.5 * epsilon / steps * found.grad.sign()).clamp(low, high)
     return found.detach()

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdcourse import export, features, metrics, models, robustness, training
+from kdcourse import attribution, export, features, metrics, models, robustness, training
 from kdcourse.data import Split
 from kdcourse.losses.features import hint_loss
 
@@ -74,6 +74,61 @@ def check_attack(twin: Twin, found: Tensor, said: str) -> None:
 
     wanted = oracles.attack(logits, twin.wide, labels(twin), 0.1, 3, 0)
     near(found, wanted, twin.kind, "attacked images", 1e-6)
+
+
+def attack_margin(twin: Twin) -> Tensor:
+    options = {"epsilon": 0.1, "steps": 3, "output": twin.kind.output, "loss": "margin"}
+    return robustness.pgd_attack(twin.real, twin.example, labels(twin), **options)
+
+
+def check_attack_margin(twin: Twin, found: Tensor, said: str) -> None:
+    def logits(images: Tensor) -> Tensor:
+        return twin.kind.pick(twin.expected(images))
+
+    wanted = oracles.attack(logits, twin.wide, labels(twin), 0.1, 3, 0, oracles.margin)
+    near(found, wanted, twin.kind, "attacked images", 1e-6)
+
+
+# attributions
+
+HALF = {torch.bfloat16: 0.25}
+"""a relative error for differences of rounded logits, and sums of rounded slopes"""
+
+
+def explain(twin: Twin) -> Tensor:
+    options = {"baseline": 0.1, "steps": 3, "output": twin.kind.output}
+    return attribution.integrated_gradients(twin.real, twin.example, labels(twin), **options).values
+
+
+def check_explained(twin: Twin, found: Tensor, said: str) -> None:
+    images, total = twin.wide, torch.zeros_like(twin.wide)
+    for k in range(3):
+        point = (0.1 + (k + 0.5) / 3 * (images - 0.1)).requires_grad_(True)
+        logits = twin.kind.pick(twin.expected(point))
+        sum(row[label] for row, label in zip(logits, labels(twin).tolist(), strict=True)).backward()
+        total += point.grad / 3
+    near(found, (images - 0.1) * total, twin.kind, "attributions", HALF.get(twin.kind.dtype, 1e-6))
+
+
+def cover(twin: Twin) -> Tensor:
+    size = twin.example.shape[-1] // 2 if isinstance(twin.example, Tensor) else 1
+    options = {"size": size, "stride": size, "fill": 0.3, "output": twin.kind.output}
+    return attribution.occlusion(twin.real, twin.example, labels(twin), **options)
+
+
+def check_covered(twin: Twin, found: Tensor, said: str) -> None:
+    images = twin.wide
+    half, wanted = images.shape[-1] // 2, torch.zeros_like(images[:, 0])
+    rows = torch.arange(len(images))
+    whole = twin.kind.pick(twin.expected())[rows, labels(twin)]
+    for top in (0, half):
+        for left in (0, half):
+            inside = (..., slice(top, top + half), slice(left, left + half))
+            covered = images.clone()
+            covered[inside] = 0.3
+            drop = whole - twin.kind.pick(twin.expected(covered))[rows, labels(twin)]
+            wanted[inside] = drop.reshape(-1, 1, 1).detach()
+    near(found, wanted, twin.kind, "maps", HALF.get(twin.kind.dtype, 1e-6))
 
 
 # training
@@ -265,6 +320,9 @@ MACS = lambda twin: metrics.count_macs(twin.real, twin.example), check_macs
 PREDICT = predict, check_predict
 EVALUATE = lambda twin: training.evaluate(twin.real, data(twin), output=twin.kind.output), check_evaluate
 ATTACK = attack, check_attack
+ATTACK_MARGIN = attack_margin, check_attack_margin
+EXPLAIN = explain, check_explained
+COVER = cover, check_covered
 FIT = fitting, check_trained
 DISTILL = distilling, check_distilled
 TEACH = teaching, check_taught
