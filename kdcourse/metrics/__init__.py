@@ -2,7 +2,7 @@
 
 from .changes import Flips, Forgetting, flips, forgetting
 from .costs import count_macs, count_parameters, pareto_front
-from .intervals import Interval, accuracy_interval, paired_interval
+from .intervals import Interval, accuracy_interval, change_interval, paired_interval
 from .predictions import (
     Bins,
     accuracy,
@@ -23,6 +23,7 @@ __all__ = [
     "accuracy",
     "accuracy_interval",
     "agreement",
+    "change_interval",
     "cka",
     "confusion_matrix",
     "count_macs",
