@@ -13,7 +13,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-w
 # these have targets of their own, which install what they need
 WITHOUT_EXTRAS := --ignore=tests/classroom --ignore=tests/browser
 
-.PHONY: lab test quick slow versions check bind notebooks results requirements bench release grade classroom browser front site clean
+.PHONY: lab test quick again slow versions check bind notebooks results requirements bench release grade classroom browser front site clean
 
 $(READY): requirements.txt pyproject.toml .ci/setup
 	@sh .ci/setup "$(PYTHON)" "$(VENV)"
@@ -28,6 +28,10 @@ test: $(READY)
 # without the notebooks
 quick: $(READY)
 	$(PYTEST) $(PARALLEL) $(WITHOUT_EXTRAS) -m "not slow" tests
+
+# on another Python (PYTHON, VENV), without what it cannot change (tests/once.py)
+again: $(READY)
+	$(PYTEST) $(PARALLEL) $(WITHOUT_EXTRAS) -m "not slow and not once" tests
 
 slow: $(READY)
 	$(PYTEST) $(PARALLEL) -m slow tests

@@ -8,6 +8,7 @@ from collections import Counter
 import nbformat
 import pytest
 import torch
+from once import once
 from test_notebooks import NOTEBOOKS, ROOT, code_cells, compared
 
 sys.path.insert(0, str(ROOT / ".ci"))
@@ -20,7 +21,11 @@ STARTING_PROGRAMS = {"test_docstrings.py", "test_files.py", "test_offline.py", "
 
 
 def pytest_collection_modifyitems(items):
-    """What takes long comes first, so that all workers end together: notebooks, then the files of most tests."""
+    """Mark what is run on one Python alone, and put what takes long first, so that all workers end together:
+    notebooks, then the files of most tests."""
+    for item in items:
+        if once(item.path, item.name):
+            item.add_marker("once")
     tests = Counter(item.path for item in items)
     long = {path for path in tests if path.suffix == ".ipynb" or path.name in STARTING_PROGRAMS}
     items.sort(key=lambda item: (item.path not in long, -tests[item.path]))
@@ -51,14 +56,8 @@ def own_course(tmp_path):
 
 
 def pytest_terminal_summary(terminalreporter):
-    terminalreporter.section("cells with output that are compared")
-    for path in NOTEBOOKS:
-        printing = [cell for cell in code_cells(nbformat.read(path, as_version=4)) if cell.outputs]
-        held = sum(map(compared, printing))
-        terminalreporter.line(f"{path.stem:<34} {held:>3} of {len(printing):>3}  {held / max(1, len(printing)):4.0%}")
-    terminalreporter.section("sentences of the notebooks, and what they rest on")
-    for path in NOTEBOOKS:
-        terminalreporter.line(f"{path.stem:<34} {files.counted(path.name[:2])}")
+    if terminalreporter.config.getoption("nbval", False):
+        tell_of_notebooks(terminalreporter)
     reports = [report for found in terminalreporter.stats.values() for report in found]
     properties = [dict(getattr(report, "user_properties", [])) for report in reports]
     rows = sorted({tuple(found["mutants"]) for found in properties if "mutants" in found})
@@ -73,3 +72,14 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.section("helpers on kinds of network, and helper after helper")
         outcomes = "right", "warned", "refused", "failed"
         terminalreporter.line("   ".join(f"{found[outcome]} {outcome}" for outcome in outcomes))
+
+
+def tell_of_notebooks(terminalreporter):
+    terminalreporter.section("cells with output that are compared")
+    for path in NOTEBOOKS:
+        printing = [cell for cell in code_cells(nbformat.read(path, as_version=4)) if cell.outputs]
+        held = sum(map(compared, printing))
+        terminalreporter.line(f"{path.stem:<34} {held:>3} of {len(printing):>3}  {held / max(1, len(printing)):4.0%}")
+    terminalreporter.section("sentences of the notebooks, and what they rest on")
+    for path in NOTEBOOKS:
+        terminalreporter.line(f"{path.stem:<34} {files.counted(path.name[:2])}")

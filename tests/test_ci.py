@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from once import ONCE
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.skipif(not all(map(shutil.which, ("bash", "make"))), reason="no bash or no make here")
@@ -16,7 +17,7 @@ check:
 \t@echo "data: $(KDCOURSE_DATA)" && test -t 0 && exit 3 || {style}
 test:
 \t@printf '%s' '{report}' >$(REPORT) && {test}
-classroom browser quick:
+classroom browser again:
 \t@printf '<testsuites><testsuite><testcase name="a"/></testsuite></testsuites>' >$(REPORT)
 """
 
@@ -100,3 +101,9 @@ def test_without_a_set_up_nothing_else_is_tried(tmp_path):
     assert row(lines, "set-up") == [0, 1, 0]
     assert not [line for line in lines if line.startswith(("tests ", "browser "))]
     assert lines[-1] == "0 passed, 1 failed, 0 skipped"
+
+
+@pytest.mark.parametrize("start", [start for starts in ONCE.values() for start in starts])
+def test_what_is_left_out_on_another_python_is_there(start):
+    file, _, name = start.partition("::")
+    assert f"def {name or 'test_'}" in (ROOT / "tests" / file).read_text(encoding="utf-8")
