@@ -19,3 +19,10 @@ def marked(record: Record, notebook: NotebookNode, limits: dict[str, Any]) -> Re
         why = f"the grader failed on it: {type(error).__name__}: {error}"
         return replace(record, marks=[], damage=why[:300], notebook="")
     return replace(record, marks=[asdict(mark) for mark in found], damage="", notebook=records.digest(notebook))
+
+
+def exposed() -> list[str]:
+    """A sentence for each thing that is not isolated on this system."""
+    from .judging import isolation
+
+    return [f"Not isolated on this system: {sentence}" for sentence in isolation()]

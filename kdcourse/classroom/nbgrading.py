@@ -33,7 +33,7 @@ from traitlets import Bool, Float, Integer
 
 from .._base.places import say
 from . import collecting, records
-from .marking import marked
+from .marking import exposed, marked
 from .records import Record
 from .repairing import repair
 
@@ -150,10 +150,8 @@ def judged(notebook: NotebookNode, known: Record, seed: int, limits: dict[str, A
 @cache
 def warn() -> None:
     """Say once what is not isolated on this system."""
-    from .judging import isolation
-
-    for sentence in isolation():
-        say(f"Not isolated on this system: {sentence}")
+    for sentence in exposed():
+        say(sentence)
 
 
 def outputs(mark: dict[str, Any] | None, damage: str) -> list[NotebookNode]:

@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import chdir
 from dataclasses import replace
+from functools import cache
 from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 from .._base.files import write_whole
 from .._base.places import say
 from . import collecting, records
-from .marking import marked
+from .marking import exposed, marked
 from .records import Record
 from .table import table
 
@@ -28,9 +29,8 @@ def run(course: Path, assignment: str, students: Iterable[str] = (), *, again: b
 
     Returns 0, or 1 where nbgrader failed on a submission.
     """
-    from .nbgrading import Grades, Judge, api, warn
+    from .nbgrading import Grades, Judge, api
 
-    warn()
     with chdir(course):
         nbgrader = api(course)
         grader = Grader(course, assignment, nbgrader, Judge(config=nbgrader.config).limits())
@@ -135,20 +135,36 @@ def collect(course: Path, known: Record, due: str) -> Record | None:
 
 def judged(course: Path, waiting: list[Record], limits: dict[str, Any]) -> Iterator[Record]:
     """The records with their marks, as they become ready. A submission that ends its worker is tried again alone."""
-    broken = []
-    with _workers(WORKERS) as pool:
-        running = {pool.submit(judge, course, record, limits): record for record in waiting}
-        for future in as_completed(running):
-            try:
-                yield future.result()
-            except BrokenProcessPool:
-                broken.append(running[future])
+    if not waiting:
+        return
+    pool, running, broken = _judges(), {}, []
+    for record in waiting:
+        try:
+            running[pool.submit(judge, course, record, limits)] = record
+        except BrokenProcessPool:
+            broken.append(record)
+    for future in as_completed(running):
+        try:
+            yield future.result()
+        except BrokenProcessPool:
+            broken.append(running[future])
+    if broken:
+        _judges.cache_clear()
     for record in broken:
         try:
-            with _workers(1) as pool:
-                yield pool.submit(judge, course, record, limits).result()
+            with _workers(1) as alone:
+                yield alone.submit(judge, course, record, limits).result()
         except BrokenProcessPool:
             yield replace(record, marks=[], damage="grading it ended the grader's own process")
+
+
+@cache
+def _judges() -> ProcessPoolExecutor:
+    """The processes that judge every assignment of a run."""
+    pool = _workers(WORKERS)
+    for sentence in pool.submit(exposed).result():
+        say(sentence)
+    return pool
 
 
 def _workers(number: int) -> ProcessPoolExecutor:

@@ -4,10 +4,13 @@ import json
 import re
 from contextlib import chdir
 
+import deadly
 import pytest
 from classes import ALL, KL, Class, answer, points
 
+from kdcourse.classroom import running
 from kdcourse.classroom.nbgrading import LatePenalty, api
+from kdcourse.classroom.records import Record
 from kdcourse.classroom.releasing import release, renew, write_sources
 
 WRONG = "def my_kl_of_probabilities(p, q):\n    return p.sum()\n"
@@ -156,3 +159,15 @@ def test_a_release_says_at_once_that_its_folder_exists(tmp_path, monkeypatch):
         release(tmp_path)
     with pytest.raises(SystemExit, match="holds no class to renew"):
         release(tmp_path, again=True)
+
+
+def test_a_submission_that_ends_its_process_costs_no_other_and_the_next_are_judged(tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "judge", deadly.judge)
+    monkeypatch.setattr(running, "exposed", deadly.nothing)
+
+    def judged(*students):
+        found = running.judged(tmp_path, [Record(student, "03") for student in students], {})
+        return {record.student: record.damage for record in found}
+
+    assert judged("ada", "bad") == {"ada": "judged", "bad": "grading it ended the grader's own process"}
+    assert judged("cem") == {"cem": "judged"}
