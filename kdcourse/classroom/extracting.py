@@ -5,6 +5,7 @@ import builtins
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from nbformat import NotebookNode
 
@@ -28,6 +29,11 @@ class Cell:
     marked: str = ""
     broken: str = ""
     """why it is not Python"""
+
+    @cached_property
+    def bound(self) -> tuple[set[str], ...]:
+        """Of each statement the names that it makes or changes: asked for by every exercise of a notebook."""
+        return tuple(map(bound, self.body))
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ def without_magics(source: str) -> str:
 def extract(cells: Sequence[Cell], exercise: Exercise) -> Answer:
     """The answer to an exercise: the cell marked as its answer, else the last one that defines the asked-for name."""
     name = exercise.name
-    defining = [number for number, cell in enumerate(cells) if any(name in bound(line) for line in cell.body)]
+    defining = [number for number, cell in enumerate(cells) if any(name in names for names in cell.bound)]
     marked = [number for number, cell in enumerate(cells) if cell.marked == exercise.id.replace(".", "-")]
     ours = [number for number in marked if number in defining]
     written = [number for number in defining if not untouched(cells[number], name)]
@@ -114,7 +120,7 @@ def _none(cells: Sequence[Cell], marked: list[int], name: str) -> Answer:
 
 def untouched(cell: Cell, name: str) -> bool:
     """Whether the last thing that a cell makes of a name is a function whose body is empty."""
-    last = [line for line in cell.body if name in bound(line)][-1]
+    last = [line for line, names in zip(cell.body, cell.bound, strict=True) if name in names][-1]
     return isinstance(last, ast.FunctionDef) and not last.decorator_list and all(map(says_nothing, last.body))
 
 
@@ -123,9 +129,9 @@ def needed(cells: Sequence[Cell], main: int, name: str) -> list[tuple[int, int]]
     places = [(number, place) for number, cell in enumerate(cells) for place in range(len(cell.body))]
     bindings: dict[str, list[tuple[int, int]]] = {}
     for at in places:
-        for bound_name in bound(_line(cells, at)):
+        for bound_name in cells[at[0]].bound[at[1]]:
             bindings.setdefault(bound_name, []).append(at)
-    stars = [at for at in places if "*" in bound(_line(cells, at))]
+    stars = bindings.get("*", [])
     end = main, len(cells[main].body)
     chosen: set[tuple[int, int]] = set()
     waiting = [(name, end)]

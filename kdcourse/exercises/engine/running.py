@@ -100,8 +100,10 @@ def first_changed(exercise: Exercise, case: Case, arguments: list[Any], before: 
         return ""
     pairs = enumerate(zip(before, snapshot([*arguments, *case.keywords.values()]), strict=True))
     number = next((n for n, (old, new) in pairs if difference(old, new, relative=0, absolute=0)), None)
+    if number is None:
+        return ""
     names = list(inspect.signature(exercise.reference).parameters)[: len(arguments)]
-    return "" if number is None else [*names, *case.keywords][number]
+    return [*names, *case.keywords][number]
 
 
 def _observe(exercise: Exercise, case: Case, outcome: Outcome, leaves: list[Tensor]) -> None:
