@@ -105,10 +105,11 @@ OUTSIDE = {
     "rights": "import ctypes, os\nc = ctypes.CDLL(None)\nassert os.getuid() and c.setuid(0) and c.unshare(1 << 28)"
     " and c.umount2(b'/course', 2) and c.ptrace(16, 1, 0, 0)",
     "the environment": "import os\nassert not set(os.environ) & {'PATH', 'USER', 'PYTHONPATH', 'VIRTUAL_ENV', 'PWD'}",
-    "the course": "import glob\nfound = glob.glob('/**/*.ipynb', recursive=True) if False else []\n"
-    "for place in ('/work', '/home', '/root', '/tmp', '/course'):\n"
-    "    found += glob.glob(place + '/**/*.ipynb', recursive=True) + glob.glob(place + '/**/*.db', recursive=True)\n"
-    "    found += glob.glob(place + '/**/exercises', recursive=True)\nassert not found, found",
+    "the course": "import os\nfound = []\nfor place in ('/work', '/home', '/root', '/tmp', '/course'):\n"
+    "    for folder, folders, files in os.walk(place):\n"
+    "        found += [f'{folder}/{name}' for name in folders + files if name == 'exercises'"
+    " or name.endswith(('.ipynb', '.db'))]\n"
+    "        folders[:] = [name for name in folders if name[0] != '.']\nassert not found, found",
 }  # fmt: skip
 
 
