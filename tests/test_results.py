@@ -17,11 +17,14 @@ from kdcourse.data import Mnist, Split, load_mnist
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "data" / "results"
 sys.path.insert(0, str(RESULTS))
-import augmentation  # noqa: E402 (the jobs are scripts, no package)
+import adapters  # noqa: E402 (the jobs are scripts, no package)
+import augmentation  # noqa: E402
+import blocks  # noqa: E402
 import distillation  # noqa: E402
 import domains  # noqa: E402
 import few_labels  # noqa: E402
 import hinton2015  # noqa: E402
+import low_rank  # noqa: E402
 import store  # noqa: E402
 import two_tasks  # noqa: E402
 
@@ -263,6 +266,41 @@ def test_a_stored_try_can_be_measured_again(job, arm):
     key = next(key for key in job.wanted() if key["arm"] == arm)
     # another instruction set rounds differently: the five seeds of an arm lie within 4 points of each other
     assert job.measure(**key)["test"] == pytest.approx(store.find(store.load(job.RESULTS), key)["test"], abs=0.03)
+
+
+INSIDE = pytest.mark.parametrize("job", [adapters, blocks, low_rank], ids=lambda job: job.__name__)
+
+
+@INSIDE
+def test_every_arm_of_notebook_14_is_stored_for_every_seed(job):
+    stored = store.load(job.RESULTS)["records"]
+    assert len(stored) == len(job.wanted())
+    assert all(any(key.items() <= record.items() for record in stored) for key in job.wanted())
+
+
+@INSIDE
+def test_every_seed_of_notebook_14_chose_the_best_of_equally_many_rates(job):
+    trained = [record for record in store.load(job.RESULTS)["records"] if "tried" in record]
+    assert len(trained) >= 40
+    for record in trained:
+        assert len(record["tried"]) == len(job.RATES)
+        assert record["validation"] == max(record["tried"]) == record["tried"][job.RATES.index(record["chosen"])]
+
+
+@pytest.mark.parametrize(
+    ("job", "key"),
+    [
+        (adapters, {"arm": "batch norm re-estimated", "seed": 0}),
+        (adapters, {"arm": "rank 1", "seed": 0}),
+        (blocks, {"arm": "end to end, half the steps", "seed": 0}),
+        (low_rank, {"arm": "outputs", "rank": 5, "seed": 0}),
+        (low_rank, {"arm": "random", "loss": "labels", "seed": 0}),
+    ],
+    ids=lambda value: getattr(value, "__name__", "") or value["arm"],
+)
+def test_an_arm_of_notebook_14_can_be_measured_again(job, key):
+    # another instruction set rounds differently: the five seeds of an arm lie within 6 points of each other
+    assert job.measure(**key)["test"] == pytest.approx(store.find(store.load(job.RESULTS), key)["test"], abs=0.04)
 
 
 def test_the_chosen_try_is_the_best_on_validation_and_the_first_of_equals(tmp_path):
