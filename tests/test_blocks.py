@@ -103,6 +103,15 @@ def test_the_first_hybrid_is_the_teacher_and_the_last_the_student(monkeypatch, t
     assert found["hybrids"][-1] == 1
     assert found["hybrids"][0] == pytest.approx((teacher(images).argmax(dim=-1) == labels).double().mean().item())
     assert found["error_on_the_teachers_inputs"][0] == found["error_on_its_own"][0] > 0
+    theirs = blocks.blocks_of(teacher)
+    target = theirs(images)
+    for name, made in (
+        ("error_on_its_own", ours(images)),
+        ("error_on_the_teachers_inputs", ours[2](theirs[:2](images))),
+    ):
+        error = (made - target).square().mean() / target.square().mean()
+        assert found[name][2] == pytest.approx(error.item(), abs=1e-5)
+    assert found["error_on_its_own"][2] != found["error_on_the_teachers_inputs"][2]
 
 
 def test_an_inserted_layer_that_starts_as_the_identity_changes_nothing(teacher, images):
