@@ -495,6 +495,22 @@ def test_cross_entropy_against_the_teacher_is_its_entropy_plus_kd_loss():
     assert found == pytest.approx(F.cross_entropy(student, p).item(), rel=1e-12)
 
 
+def test_the_mean_probability_of_an_ensemble_gives_the_gradient_of_distilling_from_each_member():
+    generator = torch.Generator().manual_seed(0)
+    student, *members = torch.randn(5, 3, 7, generator=generator, dtype=torch.float64)
+    together = torch.stack(members).softmax(dim=-1).mean(dim=0).log()
+    each = [gradient(losses.kd_loss(z := student.clone().requires_grad_(), m, temperature=1.0), z) for m in members]
+    of_mean = gradient(losses.kd_loss(z := student.clone().requires_grad_(), together, temperature=1.0), z)
+    torch.testing.assert_close(of_mean, torch.stack(each).mean(dim=0), rtol=0, atol=1e-14)
+
+
+def test_the_mean_of_the_members_logits_minimises_the_mean_of_the_reverse_divergences():
+    members = torch.randn(4, 3, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    student = members.mean(dim=0).requires_grad_()
+    total = sum(losses.reverse_kd_loss(student, member, temperature=1.0) for member in members)
+    torch.testing.assert_close(gradient(total, student), torch.zeros(3, 7, dtype=torch.float64), rtol=0, atol=1e-14)
+
+
 def test_kd_loss_equals_target_part_plus_muted_non_target_part_in_value_and_gradient():
     # KD = TCKD + (1 - p_t) · NCKD, image by image, since p_t differs between images
     for seed in range(10):
