@@ -104,7 +104,8 @@ def expected():
 
 @pytest.mark.parametrize("switched_on", STATES.values(), ids=STATES)
 def test_answers_are_judged_alike_under_every_state_and_all_of_it_is_left(switched_on, expected):
-    checking._expected.cache_clear()  # the reference, too, runs in this state
+    checking._expected.cache_clear()  # the reference and the misconceptions, too, run in this state
+    checking._mistaken.cache_clear()
     with switched_on():
         before = state()
         found = {exercise.id: verdicts(exercise) for exercise in JUDGED}
