@@ -173,3 +173,12 @@ def check_weight(name: str, weight: Tensor) -> None:
         raise ValueError(f"{name} must be a non-empty floating-point tensor, got {weight.dtype} {tuple(weight.shape)}")
     if not torch.isfinite(weight).all():
         raise ValueError(f"{name} contains NaN or infinity: it cannot be ranked; look for a diverged model")
+
+
+def check_matrix(name: str, weight: Tensor) -> None:
+    """Raise unless ``weight`` is (outputs, inputs)."""
+    if weight.ndim != 2:
+        raise ValueError(
+            f"{name} must be a weight (outputs, inputs), got shape {tuple(weight.shape)}: "
+            "of a convolution's pass weight.flatten(1)"
+        )

@@ -23,9 +23,11 @@ from .calibration import (
     percentile_range,
 )
 from .coding import entropy_bytes, model_bytes, read_coded, write_coded
+from .floats import NormalFloats, normal_float_codebook, normal_floats, quantize_cache
 from .folding import fold_batchnorm
 from .integer import IntegerNetwork, integer_network
 from .mixed import bit_sensitivity, choose_bits
+from .packing import bits_per_weight, pack_codes, unpack_codes
 from .qat import bake, fake_quantize_model, learned_step_quantize
 from .sharing import SharedWeight, kmeans_share, load_shared, share_model, shared_weights
 from .units import drop_dead_units, renumber_units
@@ -34,11 +36,13 @@ __all__ = [
     "CoverageWarning",
     "IntegerNetwork",
     "LayerRange",
+    "NormalFloats",
     "QuantParams",
     "Range",
     "SharedWeight",
     "bake",
     "bit_sensitivity",
+    "bits_per_weight",
     "calibrate",
     "choose_bits",
     "choose_qparams",
@@ -61,14 +65,19 @@ __all__ = [
     "model_bytes",
     "moving_average_range",
     "mse_range",
+    "normal_float_codebook",
+    "normal_floats",
+    "pack_codes",
     "percentile_range",
     "qparams_from_range",
     "quantize",
+    "quantize_cache",
     "read_coded",
     "renumber_units",
     "requantize",
     "share_model",
     "shared_weights",
     "sqnr_db",
+    "unpack_codes",
     "write_coded",
 ]

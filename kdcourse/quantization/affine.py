@@ -1,8 +1,10 @@
 """Uniform quantization: a real number r as an integer q, with r ≈ scale · (q - zero_point).
 
-Per tensor (one scale) or per channel (one scale for each index along ``axis``); 2 to 8 bits. The range always
-includes zero, so padding and ReLU's zeros stay exact. Unless said otherwise, bad input raises ``ValueError``
-(NaN or infinity, an empty tensor, an axis out of range, bits outside 2 to 8) or ``TypeError`` (not floating point).
+Per tensor (one scale), per channel (one scale for each index along ``axis``) or, for a weight (outputs, inputs), per
+group (one scale for every ``group_size`` consecutive inputs of each output); 2 to 8 bits. The range always includes
+zero, so padding and ReLU's zeros stay exact. Unless said otherwise, bad input raises ``ValueError`` (NaN or infinity,
+an empty tensor, an axis out of range, a group size that does not divide the inputs, bits outside 2 to 8) or
+``TypeError`` (not floating point).
 """
 
 from typing import Any, NamedTuple
@@ -10,11 +12,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .._base.checks import check_finite
+from .._base.checks import check_count, check_finite, check_matrix
 
 
 class QuantParams(NamedTuple):
-    """How floats become integers in [qmin, qmax]: ``scale`` and ``zero_point`` are 0-d, or (C,) along ``axis``."""
+    """How floats become integers in [qmin, qmax]: ``scale`` and ``zero_point`` are 0-d, or (C,) along ``axis``.
+
+    With ``group_size`` they are (outputs, inputs / group_size), and ``axis`` is 0.
+    """
 
     scale: Tensor
     zero_point: Tensor
@@ -22,6 +27,7 @@ class QuantParams(NamedTuple):
     qmin: int
     qmax: int
     axis: int | None = None
+    group_size: int | None = None
 
 
 def integer_range(bits: int, *, symmetric: bool, signed: bool | None = None) -> tuple[int, int]:
@@ -43,24 +49,37 @@ def integer_range(bits: int, *, symmetric: bool, signed: bool | None = None) -> 
 
 
 def choose_qparams(
-    tensor: Tensor, *, bits: int = 8, symmetric: bool = False, signed: bool | None = None, axis: int | None = None
+    tensor: Tensor,
+    *,
+    bits: int = 8,
+    symmetric: bool = False,
+    signed: bool | None = None,
+    axis: int | None = None,
+    group_size: int | None = None,
 ) -> QuantParams:
     """The parameters under which no element of ``tensor`` saturates: `qparams_from_range` of its extremes.
 
-    With ``axis``, one scale for each index along that dimension (0 is the output channel of a weight).
+    With ``axis``, one scale for each index along that dimension (0 is the output channel of a weight). With
+    ``group_size``, which must divide the inputs, one for every so many consecutive inputs of each output of a weight
+    (outputs, inputs); of a convolution's pass ``weight.flatten(1)``. ``axis`` is then 0 or left out.
 
     >>> params = choose_qparams(torch.tensor([-1.0, 0.0, 4.1]), bits=8)
     >>> round(params.scale.item(), 4), params.zero_point.item()
     (0.02, 50)
     """
     check_finite("tensor", tensor)
-    if axis is None:
+    if group_size is not None:
+        axis = _group_axis(axis, tensor, group_size)
+        minimum, maximum = torch.aminmax(tensor.detach().unflatten(1, (-1, group_size)), dim=2)
+    elif axis is None:
         minimum, maximum = torch.aminmax(tensor.detach())
     else:
         axis = _positive_axis(axis, tensor)
         channels = tensor.detach().movedim(axis, 0).flatten(1) if tensor.ndim > 1 else tensor.detach().unsqueeze(1)
         minimum, maximum = torch.aminmax(channels, dim=1)
-    return qparams_from_range(minimum, maximum, bits=bits, symmetric=symmetric, signed=signed, axis=axis)
+    return qparams_from_range(
+        minimum, maximum, bits=bits, symmetric=symmetric, signed=signed, axis=axis, group_size=group_size
+    )
 
 
 def qparams_from_range(
@@ -71,11 +90,13 @@ def qparams_from_range(
     symmetric: bool = False,
     signed: bool | None = None,
     axis: int | None = None,
+    group_size: int | None = None,
 ) -> QuantParams:
     """The parameters that spread the integers over [minimum, maximum], first widened to include zero.
 
     affine: scale = (max - min) / (qmax - qmin), zero_point = qmin - round(min / scale), clamped to [qmin, qmax];
-    symmetric: scale = max(|min|, |max|) / qmax, zero_point = 0. Both limits 0-d, or (C,) with ``axis``.
+    symmetric: scale = max(|min|, |max|) / qmax, zero_point = 0. Both limits 0-d, (C,) with ``axis``, or (outputs,
+    groups) with ``group_size``.
     A range of zero width (a dead channel) has scale 1, which gives exact zeros.
     Also raises ``ValueError`` for minimum > maximum, or limits so far apart that the scale overflows.
 
@@ -85,14 +106,19 @@ def qparams_from_range(
     tensor(50, dtype=torch.int32)
     """
     qmin, qmax = integer_range(bits, symmetric=symmetric, signed=signed)
-    low, high = _limits(minimum, maximum, axis)
+    if group_size is not None:
+        check_count("group_size", group_size, least=1)
+        if axis not in (None, 0):
+            raise ValueError(f"groups run along the inputs of each output: axis must be 0 or left out, got {axis}")
+        axis = 0
+    low, high = _limits(minimum, maximum, axis, group_size)
     scale = torch.maximum(-low, high) / qmax if symmetric else (high - low) / (qmax - qmin)
     if not torch.isfinite(scale).all():
         raise ValueError(f"the range {low.min().item():g} to {high.max().item():g} is too wide for {scale.dtype}")
     # below the smallest normal number 1 / scale would overflow
     scale = torch.where(scale < torch.finfo(scale.dtype).tiny, torch.ones_like(scale), scale)
     zero_point = torch.zeros_like(scale) if symmetric else (qmin - torch.round(low / scale)).clamp(qmin, qmax)
-    return QuantParams(scale, zero_point.to(torch.int32), bits, qmin, qmax, axis)
+    return QuantParams(scale, zero_point.to(torch.int32), bits, qmin, qmax, axis, group_size)
 
 
 def quantize(tensor: Tensor, params: QuantParams) -> Tensor:
@@ -188,13 +214,16 @@ def unclamped_codes(tensor: Tensor, params: QuantParams) -> Tensor:
     return torch.round(tensor * (1.0 / scale)) + zero_point
 
 
-def _limits(minimum: Tensor | float, maximum: Tensor | float, axis: int | None) -> tuple[Tensor, Tensor]:
+def _limits(
+    minimum: Tensor | float, maximum: Tensor | float, axis: int | None, group_size: int | None
+) -> tuple[Tensor, Tensor]:
     dtype = minimum.dtype if isinstance(minimum, Tensor) else torch.float32
     low, high = (torch.as_tensor(limit, dtype=dtype) for limit in (minimum, maximum))
     for name, limit in (("minimum", low), ("maximum", high)):
         check_finite(name, limit)
-    if low.shape != high.shape or low.ndim != (0 if axis is None else 1):
-        wanted = "0-d without axis" if axis is None else "(C,) with axis"
+    dimensions = (axis is not None) + (group_size is not None)
+    if low.shape != high.shape or low.ndim != dimensions:
+        wanted = ("0-d without axis", "(C,) with axis", "(outputs, groups) with group_size")[dimensions]
         raise ValueError(f"minimum {tuple(low.shape)} and maximum {tuple(high.shape)} must both be {wanted}")
     if (low > high).any():
         raise ValueError("minimum is above maximum: were they swapped?")
@@ -207,8 +236,34 @@ def _positive_axis(axis: int, tensor: Tensor) -> int:
     return axis % tensor.ndim
 
 
+def group_width(inputs: int, group_size: int | None) -> int:
+    """Inputs of a group, all of them where no size is given; refused where it does not divide them."""
+    if group_size is None:
+        return inputs
+    check_count("group_size", group_size, least=1)
+    if inputs % group_size:
+        raise ValueError(f"group_size {group_size} does not divide the {inputs} inputs: choose one that does")
+    return group_size
+
+
+def _group_axis(axis: int | None, weight: Tensor, group_size: int) -> int:
+    check_matrix("tensor", weight)
+    group_width(weight.shape[1], group_size)
+    if axis is not None and _positive_axis(axis, weight) != 0:
+        raise ValueError(f"groups run along the inputs of each output: axis must be 0 or left out, got {axis}")
+    return 0
+
+
 def _check_channels(tensor: Tensor, params: QuantParams) -> None:
     if params.axis is None:
+        return
+    if params.group_size is not None:
+        outputs, groups = params.scale.shape
+        if tensor.shape != (outputs, groups * params.group_size):
+            raise ValueError(
+                f"scales of {groups} groups of {params.group_size} inputs for {outputs} outputs do not fit the shape "
+                f"{tuple(tensor.shape)}"
+            )
         return
     channels = tensor.shape[_positive_axis(params.axis, tensor)]
     if len(params.scale) != channels:
@@ -218,6 +273,9 @@ def _check_channels(tensor: Tensor, params: QuantParams) -> None:
 def _broadcast(params: QuantParams, ndim: int) -> tuple[Tensor, Tensor]:
     if params.axis is None:
         return params.scale, params.zero_point
+    if params.group_size is not None:
+        scale, zero_point = (part.repeat_interleave(params.group_size, dim=1) for part in params[:2])
+        return scale, zero_point
     shape = [1] * ndim
     shape[params.axis] = -1
     return params.scale.reshape(shape), params.zero_point.reshape(shape)
