@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from exercising import EXERCISES, MISCONCEPTIONS, every_exercise, first_result, from_source, judge
 from torch import Tensor
 
@@ -105,6 +106,15 @@ def test_the_value_is_diagnosed_first_where_the_gradient_holds_a_second_mistake(
 
     verdict = judge(course.exercises["03.2"], default_reduction_and_no_detach)
     assert verdict.misconception.name == "the default reduction"
+
+
+def test_what_an_answer_draws_decides_nothing_where_its_network_is_looked_at():
+    def left_in_train_mode(teacher):
+        torch.rand(3)
+        return teacher.requires_grad_(False)
+
+    verdict = judge(course.exercises["04.1"], left_in_train_mode)
+    assert verdict.misconception.name == "teacher left in train mode"
 
 
 def test_a_case_and_a_misconception_are_what_an_author_writes():

@@ -238,6 +238,20 @@ def test_plain_data_comes_back_as_it_was_sent():
     assert sent(torch.zeros(0, 3)).shape == (0, 3)
 
 
+def test_the_same_memory_comes_back_as_the_same_and_a_parameters_history_as_one():
+    values = torch.arange(6.0).reshape(2, 3)
+    first, view, turned, copy = sent((values, values[:], values.T, values.clone()))
+    assert first.data_ptr() == view.data_ptr()
+    assert first.data_ptr() not in (copy.data_ptr(), turned.data_ptr())
+    assert torch.equal(turned, values.T)
+    net = nn.Linear(2, 2).requires_grad_(False)
+    net.bias.add_(torch.ones(2, requires_grad=True))
+    found = sent(net)
+    assert found.bias.grad_fn is not None
+    assert found.weight.is_leaf
+    assert torch.equal(found.bias, net.bias)
+
+
 def test_only_the_value_of_a_subclass_comes_back():
     class Sly(float):
         def __eq__(self, other):
@@ -436,31 +450,48 @@ def source_of(id: str, function) -> str:
 
 
 def modules(id: str) -> list[str]:
-    """The files of an exercise as cells: the engine's, what its notebook shares, those it imports from, its own."""
+    """The files of an exercise as cells: the engine's, those it imports from, its own."""
     home = Path(sys.modules["kdcourse.exercises"].__file__).parent
-    folder = home / f"notebook_{id[:2]}"
-    own = next(folder.glob(f"e{id.replace('.', '_')}_*.py"))
-    names = ["common", *(part for part in re.findall(r"^from \.(\w+) import", own.read_text(encoding="utf-8"), re.M))]
-    files = [home / "engine" / "core.py", *(folder / f"{name}.py" for name in dict.fromkeys(names)), own]
-    texts = [path.read_text(encoding="utf-8") for path in files if path.exists()]
-    texts = [re.sub(r"^from \.(\.engine\.\w+|\w+) import (\([^)]*\)|[^\n]*)", "", text, flags=re.M) for text in texts]
+    own = next((home / f"notebook_{id[:2]}").glob(f"e{id.replace('.', '_')}_*.py"))
+    files = dict.fromkeys([home / "engine" / "core.py", *with_imports(own)])
+    texts = [path.read_text(encoding="utf-8") for path in files]
+    texts = [re.sub(r"^from \.(\.\w+\.\w+|\w+) import (\([^)]*\)|[^\n]*)", "", text, flags=re.M) for text in texts]
     return [text.replace("from ...", "from kdcourse.") for text in texts]
+
+
+def with_imports(path: Path) -> list[Path]:
+    """The files of this and other notebooks that a file imports from, directly or not, and the file itself."""
+    imports = re.findall(r"^from \.(?:\.(notebook_\d\d)\.)?(\w+) import", path.read_text(encoding="utf-8"), re.M)
+    folders = [(path.parent.parent / notebook if notebook else path.parent, name) for notebook, name in imports]
+    return [*(found for folder, name in folders for found in with_imports(folder / f"{name}.py")), path]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("id", exercises)
 def test_every_answer_that_we_know_gets_the_same_verdict_as_from_check(id):
     exercise = exercises[id]
-    before = [NotebookNode(cell_type="code", source=text) for text in modules(id)]
     known = [exercise.reference, *exercise.alternatives, *(m.wrong for m in exercise.misconceptions)]
     for function in known:
-        if function.__name__ == "<lambda>":
-            continue
-        last = NotebookNode(cell_type="code", source=source_of(id, function))
-        found = mark(exercise, cells_of(NotebookNode(cells=[*before, last])), 7)
-        expected = judge(exercise, function, seed=7)
-        assert found.message.splitlines()[0] == expected.text.splitlines()[0], function.__name__
-        assert (found.points > 0) == (expected.kind == "right")
+        if function.__name__ != "<lambda>":
+            assert_same_verdict(id, function)
+
+
+def assert_same_verdict(id: str, function) -> None:
+    cells = [NotebookNode(cell_type="code", source=text) for text in (*modules(id), source_of(id, function))]
+    found = mark(exercises[id], cells_of(NotebookNode(cells=cells)), 7)
+    expected = judge(exercises[id], function, seed=7)
+    assert found.message.splitlines()[0] == expected.text.splitlines()[0], function.__name__
+    assert (found.points > 0) == (expected.kind == "right")
+
+
+@pytest.mark.parametrize(
+    ("id", "name"),
+    [("04.1", "the norms in eval mode only"), ("04.2", "T² left out"), ("13.2", "memory shared"),
+     ("13.2", "with a history")],
+)  # fmt: skip
+def test_what_an_answer_leaves_behind_is_judged_as_by_check(id, name):
+    [wrong] = (m.wrong for m in exercises[id].misconceptions if m.name == name)
+    assert_same_verdict(id, wrong)
 
 
 def test_a_tensor_given_twice_and_a_zero_that_can_be_trained_reach_the_judge_as_they_are():

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .._base.neutral import neutral
+from .._base.neutral import draw_anew, neutral
 from ..exercises.engine.checking import Trial
 from ..exercises.engine.comparing import snapshot
 from ..exercises.engine.core import Answer, Case, Exercise
@@ -128,7 +128,7 @@ class Session:
                 outcome.gradients = _gradients(gradients, len(exercise.gradients))
         outcome.changed = first_changed(exercise, case, arguments, before)
         if outcome.error is None and not outcome.changed:
-            _observe(exercise, case, outcome)
+            _observe(exercise, case, outcome, seed)
         return outcome
 
     def _probe(
@@ -223,7 +223,8 @@ def _gradients(sent: Any, count: int) -> tuple[Tensor | None, ...]:
 
 
 @neutral()
-def _observe(exercise: Exercise, case: Case, outcome: Outcome) -> None:
+def _observe(exercise: Exercise, case: Case, outcome: Outcome, seed: int) -> None:
+    draw_anew(seed)
     try:
         outcome.observed = within(OBSERVED, lambda: exercise.observe(outcome.value, case))
     except (Lost, TimeoutError):

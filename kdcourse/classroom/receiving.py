@@ -67,6 +67,7 @@ class Decoder:
     ) -> None:
         self.nodes, self.body, self.known, self.given, self.ask = told["nodes"], body, known, given, ask
         self.made: dict[int, Any] = {}
+        self.memories: dict[int, Tensor] = {}
         self.depth = 0
 
     def value(self, sent: Any) -> Any:
@@ -149,9 +150,14 @@ class Decoder:
         stored = self._bytes(start, shape, torch.empty(0, dtype=kind).element_size())
         plain = torch.frombuffer(bytearray(stored), dtype=kind) if stored else torch.empty(0, dtype=kind)
         plain = plain.reshape(shape)
+        same = self.memories.setdefault(flags["memory"], plain) if "memory" in flags else plain
+        if same.dtype == kind and same.shape == plain.shape:
+            plain = same.detach()
         if flags.get("parameter"):
             wants = bool(flags["requires_grad"]) and (plain.is_floating_point() or plain.is_complex())
             plain = nn.Parameter(plain, requires_grad=wants)
+            if wants and not flags["leaf"]:
+                give_history(plain)
         elif flags.get("requires_grad") and flags.get("leaf"):
             plain.requires_grad_()
         if flags.get("grad") is not None:
@@ -242,6 +248,11 @@ def other(name: str, raised: bool, called: bool) -> Any:
     base = Exception if raised else object
     members = {"__call__": lambda self, *_, **__: None} if called and not raised else {}
     return type(identifier(name), (base,), members)()
+
+
+def give_history(tensor: Tensor) -> None:
+    """Let a tensor depend on another that takes gradients, its values as they are."""
+    tensor.requires_grad_(False).mul_(torch.ones((), dtype=tensor.dtype, requires_grad=True))
 
 
 def set_gradient(tensor: Tensor, gradient: Any) -> None:

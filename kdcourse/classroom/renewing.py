@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from .receiving import Damaged, Decoder, set_gradient
+from .receiving import Damaged, Decoder, give_history, set_gradient
 
 PLAIN = bool | int | float | str | None
 
@@ -68,8 +68,9 @@ def _renew_tensor(decoder: Decoder, own: Tensor, node: Any) -> None:
         raise Damaged("a tensor that is none")
     flags = node[4]
     own.data = new.detach()
-    told = flags["leaf"] or isinstance(own, nn.Parameter)  # a parameter with a history is no leaf, and takes gradients
-    if told and own.is_leaf and own.requires_grad != bool(flags["requires_grad"]):
+    if isinstance(own, nn.Parameter) and isinstance(new, nn.Parameter) and not new.is_leaf:
+        give_history(own)
+    elif flags["leaf"] and own.is_leaf and own.requires_grad != bool(flags["requires_grad"]):
         own.requires_grad_(bool(flags["requires_grad"]))
     if own.is_leaf:
         set_gradient(own, new.grad)

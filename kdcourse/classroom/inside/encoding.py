@@ -52,6 +52,7 @@ class Encoder:
         self._given = {id(value): name for name, value in given.items()}
         self._known = {id(value): number for number, value in enumerate(known)}
         self._places: dict[int, int] = {}
+        self._memories: dict[Any, int] = {}
         self._kept: list[Any] = list(known)  # an id is its object's as long as that lives
 
     def message(self, **values: Any) -> dict[str, Any]:
@@ -101,8 +102,8 @@ class Encoder:
         return ["other", type(value).__name__, isinstance(value, BaseException), callable(value)]
 
     def _tensor(self, value: Tensor) -> list[Any]:
-        flags = {"parameter": isinstance(value, nn.Parameter), "leaf": value.is_leaf,
-                 "requires_grad": value.requires_grad}  # fmt: skip
+        flags: dict[str, Any] = {"parameter": isinstance(value, nn.Parameter), "leaf": value.is_leaf,
+                                 "requires_grad": value.requires_grad}  # fmt: skip
         if value.is_leaf and value.grad is not None:
             flags["grad"] = self.value(value.grad)
         plain = torch.Tensor.detach(value).as_subclass(Tensor)
@@ -111,6 +112,9 @@ class Encoder:
             return ["meta", dtype, shape]
         if plain.layout is not torch.strided or plain.is_quantized:
             return ["other", "Tensor that is not strided", False, False]
+        if plain.numel():  # whose memory is the same has the same number
+            memory = plain.data_ptr(), dtype, *shape, *plain.stride(), plain.is_conj(), plain.is_neg()
+            flags["memory"] = self._memories.setdefault(memory, len(self._memories))
         self._room_for(plain.numel() * plain.element_size())
         dense = plain.cpu().resolve_conj().resolve_neg().contiguous()
         start = len(self.body)

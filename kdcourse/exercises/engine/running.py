@@ -90,6 +90,7 @@ def run(exercise: Exercise, function: Answer, case: Case, *, limit: float | None
     outcome.printed = prints.shown()
     outcome.changed = first_changed(exercise, case, arguments, before)
     if outcome.error is None and not outcome.changed:
+        draw_anew(seed)  # what an answer has drawn decides nothing here
         _observe(exercise, case, outcome, leaves)
     return outcome
 
