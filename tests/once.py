@@ -10,7 +10,7 @@ ONCE = {
     ),
     "mistakes written into answers and into the package try the checks and the tests": (
         "test_exercises.py::test_a_misconception", "test_faults.py::test_another_type", "test_mutants.py",
-        "test_loss_mutants.py", "test_feature_mutants.py", "test_mutation_gate.py",
+        "test_loss_mutants.py", "test_feature_mutants.py", "test_compression_mutants.py", "test_mutation_gate.py",
     ),
     "a text is compared with itself": ("test_checking.py::test_what_is_printed_is_the_same",),
     "other programs do the work": ("test_ci.py", "test_offline.py"),

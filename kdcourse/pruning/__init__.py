@@ -15,6 +15,7 @@ from .masks import (
     random_mask,
     sparsity,
 )
+from .second_order import input_hessian, obs_costs, sparsegpt, wanda_mask
 from .sensitivity import sensitivity_scan, taylor_scores
 from .storage import break_even_sparsity, header_bytes, read_layer, storage_bytes, write_layer
 from .structured import best_channels, channel_scores, mask_filters, prune_filters
@@ -32,12 +33,14 @@ __all__ = [
     "global_magnitude_masks",
     "global_masks",
     "header_bytes",
+    "input_hessian",
     "layer_magnitude_masks",
     "layer_sparsities",
     "magnitude_mask",
     "mask_filters",
     "masks_of",
     "nm_mask",
+    "obs_costs",
     "polynomial_sparsity",
     "prunable_weights",
     "prune_filters",
@@ -47,8 +50,10 @@ __all__ = [
     "rewind",
     "sensitivity_scan",
     "snapshot",
+    "sparsegpt",
     "sparsity",
     "storage_bytes",
     "taylor_scores",
+    "wanda_mask",
     "write_layer",
 ]

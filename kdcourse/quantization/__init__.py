@@ -29,6 +29,7 @@ from .integer import IntegerNetwork, integer_network
 from .mixed import bit_sensitivity, choose_bits
 from .packing import bits_per_weight, pack_codes, unpack_codes
 from .qat import bake, fake_quantize_model, learned_step_quantize
+from .second_order import gptq, input_hessian
 from .sharing import SharedWeight, kmeans_share, load_shared, share_model, shared_weights
 from .units import drop_dead_units, renumber_units
 
@@ -54,6 +55,8 @@ __all__ = [
     "fake_quantize_model",
     "fold_batchnorm",
     "fixed_point",
+    "gptq",
+    "input_hessian",
     "integer_conv2d",
     "integer_linear",
     "integer_network",
