@@ -172,6 +172,19 @@ def test_a_buffer_goes_on_bit_for_bit(kind):
         assert all(torch.equal(mine, yours) for mine, yours in zip(one, other, strict=True))
 
 
+def test_buffers_that_load_one_state_do_not_share_it():
+    first = Reservoir(4)
+    first.add(torch.arange(4))
+    state = first.state_dict()
+    one, other = Reservoir(4), Reservoir(4)
+    for buffer in (one, other):
+        buffer.load_state_dict(state)
+    one.add(torch.arange(100, 200))
+    assert one.contents()[0].max() >= 100
+    for buffer in (first, other):
+        assert buffer.contents()[0].tolist() == [0, 1, 2, 3]
+
+
 def test_a_state_of_another_buffer_is_refused():
     buffer = Reservoir(4)
     with pytest.raises(ValueError, match="a buffer of size 5, this one has 4"):
@@ -355,9 +368,9 @@ def test_herding_knows_no_scale(size):
 
 
 def test_herding_takes_maps_half_precision_and_gradients():
-    rows = features(8, 6).bfloat16()
-    maps = rows.reshape(8, 2, 3, 1).requires_grad_()
-    assert torch.equal(herding(maps, 4), herding(rows.double(), 4))
+    rows = features(200, 6).bfloat16()
+    maps = rows.reshape(200, 2, 3, 1).requires_grad_()
+    assert torch.equal(herding(maps, 50), herding(rows.double(), 50))
 
 
 @pytest.mark.parametrize(

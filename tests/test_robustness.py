@@ -334,6 +334,8 @@ def test_inside_the_block_values_are_the_same_and_slopes_one():
         assert torch.equal(torch.round(input=values), torch.round(values))
         out = torch.empty(61, dtype=torch.float64)
         torch.round(values.detach(), out=out)
+        with pytest.raises(RuntimeError, match="don't support automatic differentiation"):
+            torch.round(values, out=out)  # as outside
     assert torch.equal(out, torch.round(values))
 
 
@@ -360,6 +362,15 @@ def test_an_integer_network_is_attacked_through_the_one_that_it_was_made_from():
     assert (kept & float_kept).double().mean() <= min(kept.double().mean(), float_kept.double().mean())
 
 
+def test_a_gradient_that_is_no_number_attacks_nothing():
+    root = Scaled(nn.Flatten(), 0.0)
+    root.forward = lambda images: (0 * images.flatten(1)).sqrt()
+    with pytest.raises(ValueError, match="the gradient at the images is NaN or infinite"):
+        pgd_attack(root, IMAGES, torch.arange(6), epsilon=0.1)
+    with pytest.raises(ValueError, match="nothing to attack: the label is -100 everywhere"):
+        pgd_attack(conv_net(), IMAGES, torch.full((6,), -100), epsilon=0.1)
+
+
 def test_what_withstands_is_right_before_and_after(confident):
     network, images, labels = confident
     labels = labels.clone()
@@ -374,6 +385,10 @@ def test_what_withstands_is_right_before_and_after(confident):
     assert found.tolist() == expected
     assert not found[:20].any()
     assert 0 < found.sum() < 40
+    mirrored = Scaled(network, -1.0)  # what attacks it helps the network
+    helped = pgd_attack(mirrored, images, labels, **options | {"epsilon": 0.1})
+    assert (network(helped).argmax(dim=1) == labels)[:20].any()
+    assert not withstands(network, images, labels, **options | {"epsilon": 0.1}, source=mirrored)[:20].any()
 
 
 def test_more_is_never_weaker_and_images_made_for_another_network_are(confident):

@@ -11,10 +11,14 @@ NONE = (
 
 
 def input_gradient(value: Tensor, inputs: Tensor) -> Tensor:
-    """d ``value`` / d ``inputs``. Raises ``ValueError`` where the one was not computed from the other."""
+    """d ``value`` / d ``inputs``. Raises ``ValueError`` where there is none, or one that is NaN or infinite."""
     found = torch.autograd.grad(value, inputs, allow_unused=True)[0] if value.requires_grad else None
     if found is None:
         raise ValueError(NONE)
+    if not torch.isfinite(found).all():
+        raise ValueError(
+            "the gradient at the images is NaN or infinite: look for a diverged model, or a root or logarithm of 0"
+        )
     return found
 
 

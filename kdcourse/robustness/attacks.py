@@ -66,7 +66,8 @@ def pgd_attack(
             attacked = attacked.detach().requires_grad_(True)
             logits = logits_of(model(attacked), output)
             check_class_labels(labels, logits)
-            check_label_range(labels, logits.shape[-1])
+            if check_label_range(labels, logits.shape[-1]) and (labels == IGNORED).all():
+                raise ValueError(f"nothing to attack: the label is {IGNORED} everywhere, give the class of one image")
             value = raised(logits.flatten(0, -2), labels.flatten())  # (M, C), (M,)
             slope = input_gradient(value, attacked)
             if not slope.any():
@@ -114,8 +115,9 @@ def withstands(
     """Where (N,) ``model`` is right on the image as it is and on the one that `pgd_attack` makes of it.
 
     With a ``source`` the images attack that network, and ``model`` is anything that maps images to logits (N, C):
-    another network (a transfer attack), an `integer_network`, or ``lambda images: run(path, images)``. A network
-    without gradients is at most as robust as it is against the worst of its sources: combine several by ``&``.
+    another network (a transfer attack), an `integer_network`, or ``lambda images: run(path, images)``; ``output`` picks
+    from what both return. A network without gradients is at most as robust as it is against the worst of its sources:
+    combine several by ``&``.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
     >>> images = torch.rand(5, 1, 4, 4)
