@@ -98,6 +98,7 @@ def round_cases() -> list[Case]:
         case(halfway, fraction_bits=2),
         case(table([1.325, -1.325, 5.3, 0.66]), fraction_bits=2),  # near a tie
         case(table([1.99, -3.999, 0.49999, 1000.0, 1e-5]), fraction_bits=3),  # up to the next power of two
+        case(table([1.125 + 2**-40, 3e60, -7e-60]), fraction_bits=2),  # float32 holds none of these
         case(draw(3, 4, seed=1), fraction_bits=7),
         case(draw(2, 6, seed=2) * 2.0 ** torch.arange(-12, 12, 4), fraction_bits=10),
         case(draw(5, seed=3, spread=1e4), fraction_bits=1),

@@ -87,6 +87,10 @@ def not_unscaled(scaled: list[Tensor], *, scale: float, max_norm: float) -> Foun
     return _clipped([each.float() for each in scaled], max_norm) if _finite(scaled) else None
 
 
+def multiplied(scaled: list[Tensor], *, scale: float, max_norm: float) -> Found:
+    return _clipped([each.float() * scale for each in scaled], max_norm) if _finite(scaled) else None
+
+
 def unscaled_in_half(scaled: list[Tensor], *, scale: float, max_norm: float) -> Found:
     if not _finite(scaled):
         return None
@@ -146,6 +150,7 @@ def finish_cases() -> list[Case]:
     return [
         case([large.half(), small.half()], scale=8.0, max_norm=2.0),  # clipped
         case([large.half(), small.half()], scale=8.0, max_norm=20.0),  # left as they are
+        case([each.clone() for each in tiny], scale=2.0, max_norm=5.0),  # nor clipped if it were multiplied
         case(tiny, scale=65536.0, max_norm=1.0),  # too small for float16 once unscaled
         case(_scaled(80, shapes, 1024.0, 0.5), scale=1024.0, max_norm=0.7),
         case(_scaled(85, [(4, 5), (5,), (1,)], 500.0, 20.0), scale=500.0, max_norm=50.0),
@@ -203,6 +208,7 @@ EXERCISE = Exercise(
             not_unscaled,
             "you never divide by the scale: these are gradients of scale · loss",
         ),
+        Misconception("multiplied", multiplied, "you multiply by the scale once more. It has to be taken out: divide"),
         Misconception(
             "a norm for each tensor",
             norm_of_each,

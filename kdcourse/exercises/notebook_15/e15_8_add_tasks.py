@@ -123,6 +123,7 @@ def _states(seed: int, tasks: int, outputs: int, inputs: int, dtype: torch.dtype
             "steps": torch.tensor(100 * (number + 1) + number),
             "running_mean": draw(outputs, seed=first).to(dtype),
             "weight": draw(outputs, inputs, seed=first + 1).to(dtype),
+            "bias": draw(outputs, seed=first + 2).to(dtype),
         }
 
     return state(0), [state(number) for number in range(1, tasks + 1)]
