@@ -6,12 +6,13 @@ A named test must fail for each; the right function passes it. ``-s`` prints the
 import pytest
 import test_groups
 import test_second_order
+import test_smoothing
 import torch
 
 from kdcourse import quantization as qz
 from kdcourse._base import hessians
 from kdcourse.pruning import magnitude_mask, sparsegpt, wanda_mask
-from kdcourse.quantization import gptq, input_hessian
+from kdcourse.quantization import gptq, input_hessian, smoothing
 
 RIGHT_FACTOR = hessians.inverse_factor
 
@@ -158,6 +159,45 @@ def test_a_mistake_in_compression_is_killed_by_its_named_test(wrong, monkeypatch
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         killer(**arguments)
     print(f"\n{right:<25}{NAMES[id(wrong)]:<45}killed by {name}", end="")
+
+
+PATCHES = {
+    "ranges of the first reader alone": (
+        "_readers",
+        lambda *given, right=smoothing._readers: right(*given)[:1],
+        "test_scales_are_those_of_the_definition",
+        {"alpha": 0.3},
+    ),
+    "nothing is compared": (
+        "SAME",
+        float("inf"),
+        "test_a_reader_that_was_left_out_is_noticed",
+        {"move": qz.smooth, "missing": "gate"},
+    ),
+    "scales without the largest entries": (
+        "_run",
+        lambda *given, right=smoothing._run: right(*given)._replace(inputs=right(*given).inputs.clamp(-1, 1)),
+        "test_planted_outliers_change_no_output_break_int8_and_are_undone_by_smoothing",
+        {},
+    ),
+    "errors without the hessian": (
+        "input_hessian",
+        lambda inputs: torch.eye(inputs.shape[1], dtype=inputs.dtype),
+        "test_awq_finds_the_best_of_its_exponents_and_is_never_worse_than_rounding",
+        {"group_size": 8},
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", PATCHES)
+def test_a_mistake_in_smoothing_is_killed_by_its_named_test(wrong, monkeypatch):
+    part, value, name, arguments = PATCHES[wrong]
+    killer = getattr(test_smoothing, name)
+    killer(**arguments)
+    monkeypatch.setattr(f"kdcourse.quantization.smoothing.{part}", value)
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        killer(**arguments)
+    print(f"\n{part:<25}{wrong:<45}killed by {name}", end="")
 
 
 def test_the_stale_inverse_is_worse_than_rounding():

@@ -31,6 +31,7 @@ from .packing import bits_per_weight, pack_codes, unpack_codes
 from .qat import bake, fake_quantize_model, learned_step_quantize
 from .second_order import gptq, input_hessian
 from .sharing import SharedWeight, kmeans_share, load_shared, share_model, shared_weights
+from .smoothing import awq, smooth
 from .units import drop_dead_units, renumber_units
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "QuantParams",
     "Range",
     "SharedWeight",
+    "awq",
     "bake",
     "bit_sensitivity",
     "bits_per_weight",
@@ -80,6 +82,7 @@ __all__ = [
     "requantize",
     "share_model",
     "shared_weights",
+    "smooth",
     "sqnr_db",
     "unpack_codes",
     "write_coded",
