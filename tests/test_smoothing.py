@@ -211,7 +211,7 @@ def test_what_does_not_fit_is_refused():
         ({"norm": "first", "readers": "keys"}, "list of one name or more"),
         ({"norm": "first", "readers": ["down"]}, r"'down' \(16, 32\) does not read the 16 channels"),
         ({"norm": "first", "readers": ["second"]}, r"'second' \(16,\) does not read"),
-        ({"norm": "keys", "readers": ["values"]}, "'keys' is no norm"),
+        ({"norm": "keys", "readers": ["values"]}, "'keys' is not a norm"),
     ):
         for move in (smooth, lambda *given, **names: awq(*given, bits=4, **names)):
             with pytest.raises(ValueError, match=why):

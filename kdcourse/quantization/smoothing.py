@@ -131,7 +131,7 @@ def _norm_parts(model: nn.Module, norm: str) -> list[Tensor]:
     names = [norm] + [f"{norm}.bias"] * (f"{norm}.bias".lstrip(".") in all_places(model))
     parts = [place.stored for place in _places(model, names)]
     if any(part.ndim != 1 for part in parts):
-        raise ValueError(f"{norm!r} is no norm: its weight has shape {tuple(parts[0].shape)}, not (channels,)")
+        raise ValueError(f"{norm!r} is not a norm: its weight has shape {tuple(parts[0].shape)}, not (channels,)")
     return parts
 
 
