@@ -80,7 +80,7 @@ $(VENV)/.browser: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt --editable '.[browser]'
 	@touch $@
 
-# one process, so that each notebook runs once
+# a notebook with all its tests to a process: tests/browser/conftest.py
 browser: $(VENV)/.browser
 	KDCOURSE_BROWSER=1 $(PYTEST) $(PARALLEL) tests/browser
 

@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FLAGS = [
@@ -24,6 +25,18 @@ NOWHERE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 DEAD_PROXY = "http://127.0.0.1:9"
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info", "tests", "MNIST", "my_course")
 RUN_LIMIT = 600  # seconds for a whole notebook
+
+
+class ByNotebook(LoadScopeScheduling):
+    """Gives all tests of a notebook to one process, so that it runs once; and all of the site."""
+
+    def _split_scope(self, nodeid):
+        file, _, test = nodeid.partition("::")
+        return test.partition("[")[2] if file.endswith("test_in_browser.py") else file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return ByNotebook(config, log)
 
 
 class Lab:
