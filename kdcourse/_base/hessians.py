@@ -85,11 +85,13 @@ def one_after_the_other(
 
     ``start_block`` gets the repaired weights (outputs, width) of the next inputs, float64, and the first one's number.
     """
-    left, result = weight.detach().double().clone(), torch.empty_like(weight)
-    for start in range(0, weight.shape[1], width):
-        change = start_block(left[:, start : start + width], start)
-        for column in range(start, min(start + width, weight.shape[1])):
-            result[:, column] = change(left[:, column].to(weight.dtype), column - start)
-            error = (left[:, column] - result[:, column].double()) / upper[column, column]
-            left[:, column:] -= torch.outer(error, upper[column, column:])
-    return result
+    inputs = weight.shape[1]
+    left = weight.detach().double().T.contiguous()  # an input's weights side by side, which is several times faster
+    result = torch.empty_like(left, dtype=weight.dtype)
+    for start in range(0, inputs, width):
+        change = start_block(left[start : start + width].T, start)
+        for column in range(start, min(start + width, inputs)):
+            result[column] = change(left[column].to(weight.dtype), column - start)
+            error = (left[column] - result[column].double()) / upper[column, column]
+            left[column:].addr_(upper[column, column:], error, alpha=-1)
+    return result.T.contiguous()
