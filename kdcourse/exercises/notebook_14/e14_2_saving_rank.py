@@ -109,12 +109,12 @@ EXERCISE = Exercise(
     id="14.2",
     title="where two layers are smaller than one",
     question=(
-        "A layer's weight has the sizes in the list `shape`: outputs n first, then inputs m; for a convolution the "
-        "channels that go in and the sides of the kernel, whose product is m. It is replaced by two layers of some "
-        "rank. The first keeps the kernel and has `rank` outputs, the second maps these to the n outputs, at each "
-        "position for itself. Write `my_largest_saving_rank(shape)`: the largest integer rank at which the two "
-        "layers together have *fewer* weights than the one. Biases do not count. Where no rank of 1 or more saves "
-        "any, return 0."
+        "A layer's weight has the sizes in the list `shape`: first the n outputs, then what goes into each. That is "
+        "m for a linear layer. For a convolution it is the input channels and the sides of the kernel; their "
+        "product is m. It is replaced by two layers of some rank. The first keeps the kernel and has `rank` "
+        "outputs, the second maps these to the n outputs, at each position for itself. Write "
+        "`my_largest_saving_rank(shape)`: the largest integer rank at which the two layers together have *fewer* "
+        "weights than the one. Biases do not count. Where no rank of 1 or more saves any, return 0."
     ),
     skeleton=(
         "def my_largest_saving_rank(shape):\n"

@@ -166,11 +166,10 @@ EXERCISE = Exercise(
     title="which block costs what",
     question=(
         "`teacher` and `student` are `nn.Sequential`s of K ≥ 1 blocks. Block k of both maps a tensor to one of the "
-        "same shape as the other's. The j-th *hybrid* has the student's first j blocks and the teacher's from there "
-        "on, j = 0 … K. Write `my_contributions(teacher, student, inputs)`: a tensor of shape (K, N, C). Entry k, "
-        "counted from 0, is by how much the outputs (N, C) for `inputs` change through block k: those of the hybrid "
-        "before block k is replaced minus those of the hybrid after it. No gradient is needed. The two networks stay "
-        "as they are."
+        "same shape as the other's. Hybrid j has the student's first j blocks and the teacher's from there on, "
+        "j = 0 … K. Write `my_contributions(teacher, student, inputs)`: a tensor of shape (K, N, C). Entry k, "
+        "k = 0 … K - 1, is by how much the outputs (N, C) for `inputs` change through one more block of the student: "
+        "those of hybrid k minus those of hybrid k + 1. No gradient is needed. The two networks stay as they are."
     ),
     skeleton=(
         "def my_contributions(teacher, student, inputs):\n"
