@@ -104,6 +104,8 @@ def test_bits_per_weight_refuses_what_is_no_weight():
     for shape, bits, why in (((8,), 4, "shape"), ((8, 0), 4, "shape"), ((8, 8), 0, "1 to 8"), ((8, 8), 9, "1 to 8")):
         with pytest.raises(ValueError, match=why):
             qz.bits_per_weight(shape, bits=bits)
+    with pytest.raises(ValueError, match="scale_bits"):
+        qz.bits_per_weight((8, 8), bits=4, scale_bits=-1)
 
 
 # --- packed bytes -----------------------------------------------------------------------------------------------------
@@ -152,6 +154,8 @@ def test_codes_that_do_not_fit_are_refused_and_so_are_other_bytes():
     for bits in (0, 9, True):
         with pytest.raises(ValueError, match="1 to 8"):
             qz.pack_codes(torch.tensor([0]), bits=bits)
+        with pytest.raises(ValueError, match="1 to 8"):
+            qz.unpack_codes(packed, bits=bits, shape=(3,))
 
 
 # --- normal floats ----------------------------------------------------------------------------------------------------

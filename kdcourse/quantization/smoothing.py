@@ -18,7 +18,7 @@ from .._base.hessians import input_hessian
 from .._base.modes import Inputs, call, in_eval_mode, layer_by_layer
 from .._base.parametrizing import copied
 from .._base.weights import Place, all_places
-from .affine import choose_qparams, fake_quantize_formula, group_width
+from .affine import choose_qparams, fake_quantize_formula
 
 Model = TypeVar("Model", bound=nn.Module)
 SAME = 1e-5  # of the largest output: far above rounding in float64, far below what a reader left out changes
@@ -91,7 +91,6 @@ def awq(
     """
     check_count("steps", steps, least=1)
     weights = _readers(model, norm, readers)
-    group_width(weights[0].shape[1], group_size)
     seen = _run(model, example, norm)
     sizes, hessian = seen.inputs.abs().mean(dim=0), input_hessian(seen.inputs)
     if not sizes.any():
