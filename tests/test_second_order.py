@@ -185,6 +185,8 @@ def test_other_weights_and_groups_are_refused():
         gptq(sample(4, 12), hessian, bits=4, damping=-0.1)
     with pytest.raises(ValueError, match="NaN"):
         gptq(sample(4, 12) * torch.nan, hessian, bits=4)
+    with pytest.raises(ValueError, match="weight contains NaN"):
+        obs_costs(sample(4, 12) * torch.nan, hessian)
     with pytest.raises(TypeError, match="float32 or float64"):
         gptq(sample(4, 12).half(), hessian, bits=4)
 

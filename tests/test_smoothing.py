@@ -222,6 +222,15 @@ def test_what_does_not_fit_is_refused():
         awq(model, x, **TWO, bits=4, group_size=5)
     with pytest.raises(ValueError, match="steps"):
         awq(model, x, **TWO, bits=4, steps=0)
+    large = Block().half()
+    nn.init.constant_(large.first.weight, 1000.0)
+    nn.init.constant_(large.keys.weight, 100.0)
+    with pytest.raises(ValueError, match="after scaling contains NaN or infinity"):
+        smooth(large, x, **TWO, alpha=1.0)
+    diverged = copy.deepcopy(model)
+    diverged.keys.weight.data[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="the weight of 'keys' contains NaN"):
+        smooth(diverged, x, **TWO)
     apply_masks(model, layer_magnitude_masks(model, 0.5, layers=["keys"]))
     with pytest.raises(ValueError, match=r"'keys' is computed by a mask: remove_masks\(\)"):
         smooth(model, x, **TWO)
