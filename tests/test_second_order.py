@@ -181,7 +181,7 @@ def test_other_weights_and_groups_are_refused():
         gptq(sample(4, 12), hessian, bits=4, group_size=5)
     with pytest.raises(ValueError, match="bits"):
         gptq(sample(4, 12), hessian, bits=1)
-    with pytest.raises(ValueError, match="damping"):
+    with pytest.raises(ValueError, match="damping must be"):
         gptq(sample(4, 12), hessian, bits=4, damping=-0.1)
     with pytest.raises(ValueError, match="NaN"):
         gptq(sample(4, 12) * torch.nan, hessian, bits=4)
