@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from kdcourse.data import Split
+from kdcourse.exercises.notebook_14.e14_5_contributions import contributions
 from kdcourse.models import conv_net
 from kdcourse.seeds import seeded
 
@@ -119,3 +120,18 @@ def test_an_inserted_layer_that_starts_as_the_identity_changes_nothing(teacher, 
     nn.init.dirac_(layer.weight)
     longer = nn.Sequential(*teacher[:6], layer, *teacher[6:]).eval()
     assert torch.equal(longer(images), teacher(images))
+
+
+def test_a_contribution_is_at_most_the_blocks_error_times_the_norms_of_the_blocks_after_it(images):
+    """ReLU stretches nothing, so the spectral norms of the teacher's later layers bound what an error becomes."""
+    sizes = [(784, 12), (12, 9), (9, 5)]
+    theirs, ours = (nn.Sequential(*(nn.Sequential(nn.Linear(*size), nn.ReLU()) for size in sizes)) for _ in range(2))
+    given = inputs = images.flatten(1)
+    with torch.no_grad():
+        for block in theirs:
+            block[0].weight *= 0.9 / torch.linalg.matrix_norm(block[0].weight, 2)
+        for k, contribution in enumerate(contributions(theirs, ours, inputs)):
+            bound = 0.9 ** (len(sizes) - 1 - k) * (theirs[k](given) - ours[k](given)).norm(dim=1)
+            assert (contribution.norm(dim=1) > 0).all()
+            assert (contribution.norm(dim=1) <= bound * (1 + 1e-12)).all()
+            given = ours[k](given)
