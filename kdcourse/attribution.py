@@ -10,7 +10,7 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
-from ._base.checks import check_count, check_finite_float, check_label_range, check_labels, widen
+from ._base.checks import check_count, check_finite_float, check_float_images, check_label_range, check_labels, widen
 from ._base.gradients import NONE, check_network, input_gradient
 from ._base.weights import check_initialised
 from .training import frozen
@@ -147,9 +147,7 @@ def _checked(model: nn.Module, images: Tensor) -> Tensor:
     """The images without their history, if both can be used."""
     check_network(model)
     check_initialised(model)
-    if not isinstance(images, Tensor) or not images.is_floating_point():
-        found = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise TypeError(f"images must be a floating-point tensor, got {found}: divide bytes by 255")
+    check_float_images(images)
     if images.ndim < 2 or images.numel() == 0 or not torch.isfinite(images).all():
         raise ValueError(f"images must have shape (N, ...), N >= 1, and finite values, got {tuple(images.shape)}")
     return images.detach()

@@ -137,6 +137,12 @@ def check_count(name: str, value: int, *, least: int) -> None:
         raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
 
 
+def check_bits(bits: int, *, least: int) -> None:
+    """Raise unless codes of so many bits fit a byte."""
+    if not isinstance(bits, int) or isinstance(bits, bool) or not least <= bits <= 8:
+        raise ValueError(f"bits must be an integer from {least} to 8, got {bits!r}")
+
+
 def check_fraction(name: str, value: float) -> None:
     """Raise unless ``value`` lies in [0, 1]."""
     if not (_is_finite_number(name, value) and 0.0 <= value <= 1.0):
@@ -153,6 +159,13 @@ def _is_finite_number(name: str, value: float) -> bool:
 def widen(logits: Tensor) -> Tensor:
     """Half precision to float32, where exponentials neither overflow nor vanish; anything else unchanged."""
     return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+
+
+def check_float_images(images: Tensor, where: str = "") -> None:
+    """Raise unless ``images`` is a floating-point tensor; ``where`` says which numbers it should hold."""
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        found = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise TypeError(f"images must be a floating-point tensor{where}, got {found}: divide bytes by 255")
 
 
 def check_finite(name: str, tensor: Tensor) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .._base.checks import check_count, check_finite, check_matrix
+from .._base.checks import check_bits, check_count, check_finite, check_matrix
 
 
 class QuantParams(NamedTuple):
@@ -38,8 +38,7 @@ def integer_range(bits: int, *, symmetric: bool, signed: bool | None = None) -> 
     >>> integer_range(8, symmetric=True), integer_range(8, symmetric=False), integer_range(2, symmetric=True)
     ((-127, 127), (0, 255), (-1, 1))
     """
-    if not isinstance(bits, int) or not 2 <= bits <= 8:
-        raise ValueError(f"bits must be an integer from 2 to 8, got {bits!r}")
+    check_bits(bits, least=2)
     if symmetric and signed is False:
         raise ValueError("symmetric codes lie around zero: use signed=True, or symmetric=False for unsigned ones")
     half = 2 ** (bits - 1)
@@ -69,7 +68,9 @@ def choose_qparams(
     """
     check_finite("tensor", tensor)
     if group_size is not None:
-        axis = _group_axis(axis, tensor, group_size)
+        check_matrix("tensor", tensor)
+        group_width(tensor.shape[1], group_size)
+        axis = None if axis is None else _positive_axis(axis, tensor)
         minimum, maximum = torch.aminmax(tensor.detach().unflatten(1, (-1, group_size)), dim=2)
     elif axis is None:
         minimum, maximum = torch.aminmax(tensor.detach())
@@ -115,8 +116,7 @@ def qparams_from_range(
     scale = torch.maximum(-low, high) / qmax if symmetric else (high - low) / (qmax - qmin)
     if not torch.isfinite(scale).all():
         raise ValueError(f"the range {low.min().item():g} to {high.max().item():g} is too wide for {scale.dtype}")
-    # below the smallest normal number 1 / scale would overflow
-    scale = torch.where(scale < torch.finfo(scale.dtype).tiny, torch.ones_like(scale), scale)
+    scale = invertible(scale)
     zero_point = torch.zeros_like(scale) if symmetric else (qmin - torch.round(low / scale)).clamp(qmin, qmax)
     return QuantParams(scale, zero_point.to(torch.int32), bits, qmin, qmax, axis, group_size)
 
@@ -214,6 +214,11 @@ def unclamped_codes(tensor: Tensor, params: QuantParams) -> Tensor:
     return torch.round(tensor * (1.0 / scale)) + zero_point
 
 
+def invertible(scale: Tensor) -> Tensor:
+    """Scales of 1 where 1 / scale would overflow: below the smallest normal number."""
+    return torch.where(scale < torch.finfo(scale.dtype).tiny, torch.ones_like(scale), scale)
+
+
 def _limits(
     minimum: Tensor | float, maximum: Tensor | float, axis: int | None, group_size: int | None
 ) -> tuple[Tensor, Tensor]:
@@ -244,14 +249,6 @@ def group_width(inputs: int, group_size: int | None) -> int:
     if inputs % group_size:
         raise ValueError(f"group_size {group_size} does not divide the {inputs} inputs: choose one that does")
     return group_size
-
-
-def _group_axis(axis: int | None, weight: Tensor, group_size: int) -> int:
-    check_matrix("tensor", weight)
-    group_width(weight.shape[1], group_size)
-    if axis is not None and _positive_axis(axis, weight) != 0:
-        raise ValueError(f"groups run along the inputs of each output: axis must be 0 or left out, got {axis}")
-    return 0
 
 
 def _check_channels(tensor: Tensor, params: QuantParams) -> None:

@@ -5,8 +5,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from .._base.checks import check_finite, check_matrix
-from .affine import choose_qparams, fake_quantize, group_width
+from .._base.checks import check_bits, check_finite, check_matrix
+from .affine import choose_qparams, fake_quantize, group_width, invertible
 
 
 class NormalFloats(NamedTuple):
@@ -34,8 +34,7 @@ def normal_float_codebook(bits: int = 4) -> Tensor:
     >>> normal_float_codebook(2)
     tensor([-1.0000,  0.0000,  0.4358,  1.0000], dtype=torch.float64)
     """
-    if not isinstance(bits, int) or isinstance(bits, bool) or not 2 <= bits <= 8:
-        raise ValueError(f"bits must be an integer from 2 to 8, got {bits!r}")
+    check_bits(bits, least=2)
     half = 2 ** (bits - 1)
     edge = 1 - (1 / 2 ** (bits + 1) + 1 / (2 ** (bits + 1) - 2)) / 2
     above, below = (torch.special.ndtri(torch.linspace(0.5, edge, n, dtype=torch.float64)) for n in (half + 1, half))
@@ -61,8 +60,7 @@ def normal_floats(weight: Tensor, *, bits: int = 4, group_size: int | None = 64)
     width = group_width(weight.shape[1], group_size)
     codebook = normal_float_codebook(bits)
     grouped = weight.detach().unflatten(1, (-1, width))
-    scale = grouped.abs().amax(dim=2)
-    scale = torch.where(scale < torch.finfo(scale.dtype).tiny, torch.ones_like(scale), scale)
+    scale = invertible(grouped.abs().amax(dim=2))
     borders = ((codebook[1:] + codebook[:-1]) / 2).to(weight.device)
     codes = torch.bucketize((grouped.double() / scale.double().unsqueeze(2)), borders)
     return NormalFloats(codes.flatten(1).to(torch.uint8), scale, codebook.to(weight))

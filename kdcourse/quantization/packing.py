@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .._base.checks import check_count
+from .._base.checks import check_bits, check_count
 from .affine import group_width
 
 
@@ -22,7 +22,7 @@ def bits_per_weight(
     >>> bits_per_weight((64, 128), bits=4, group_size=32), bits_per_weight((64, 128), bits=4, symmetric=True)
     (4.625, 4.125)
     """
-    _check_bits(bits)
+    check_bits(bits, least=1)
     check_count("scale_bits", scale_bits, least=0)
     if len(shape) < 2 or any(size < 1 for size in shape):
         raise ValueError(f"shape must be that of a weight, with two sizes >= 1 or more, got {tuple(shape)}")
@@ -40,7 +40,7 @@ def pack_codes(codes: Tensor, *, bits: int) -> Tensor:
     >>> pack_codes(torch.tensor([1, 2, 3], dtype=torch.uint8), bits=4)  # 0x21, 0x03
     tensor([33,  3], dtype=torch.uint8)
     """
-    _check_bits(bits)
+    check_bits(bits, least=1)
     if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
         raise TypeError(f"codes must be integers, got {codes.dtype}: quantize() gives them")
     if codes.numel() and (int(codes.min()) < 0 or int(codes.max()) >= 2**bits):
@@ -62,7 +62,7 @@ def unpack_codes(packed: Tensor, *, bits: int, shape: Sequence[int]) -> Tensor:
     >>> unpack_codes(torch.tensor([33, 3], dtype=torch.uint8), bits=4, shape=(3,))
     tensor([1, 2, 3], dtype=torch.uint8)
     """
-    _check_bits(bits)
+    check_bits(bits, least=1)
     if packed.dtype != torch.uint8 or packed.ndim != 1:
         raise ValueError(f"packed codes are uint8 (bytes,), got {packed.dtype} {tuple(packed.shape)}")
     if any(size < 0 for size in shape):
@@ -75,8 +75,3 @@ def unpack_codes(packed: Tensor, *, bits: int, shape: Sequence[int]) -> Tensor:
         raise ValueError(f"bits beyond the last of {tuple(shape)} codes are set: other bits or another shape?")
     values = stream[:used].reshape(-1, bits) << torch.arange(bits, device=packed.device)
     return values.sum(dim=1).to(torch.uint8).reshape(tuple(shape))
-
-
-def _check_bits(bits: int) -> None:
-    if not isinstance(bits, int) or isinstance(bits, bool) or not 1 <= bits <= 8:
-        raise ValueError(f"bits must be an integer from 1 to 8, got {bits!r}")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .._base.checks import check_finite, widen
+from .._base.checks import check_bits, check_finite, widen
 from .._base.parametrizing import add_step, copied, store
 from .._base.weights import COVERED, Place, all_places, matrices, owners, warn_left_out
 
@@ -38,8 +38,7 @@ def kmeans_share(weight: Tensor, *, bits: int, keep_zeros: bool = False, iterati
     (tensor([0.5000, 9.5000]), tensor([0, 0, 1, 1], dtype=torch.uint8))
     """
     check_finite("weight", weight)
-    if not isinstance(bits, int) or not 1 <= bits <= 8:
-        raise ValueError(f"bits must be an integer from 1 to 8, got {bits!r}")
+    check_bits(bits, least=1)
     values = weight.detach().double().flatten()
     clustered = values[values != 0] if keep_zeros else values
     empty = clustered.new_zeros(0)

@@ -2,6 +2,8 @@
 
 from torch import Tensor
 
+from .._base.checks import check_float_images
+
 
 def check_size(name: str, value: float) -> None:
     if not value > 0:
@@ -9,9 +11,7 @@ def check_size(name: str, value: float) -> None:
 
 
 def check_images(images: Tensor) -> None:
-    if not isinstance(images, Tensor) or not images.is_floating_point():
-        found = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise TypeError(f"images must be a floating-point tensor in [0, 1], got {found}: divide bytes by 255")
+    check_float_images(images, " in [0, 1]")
     if images.ndim != 4 or images.numel() == 0:
         raise ValueError(f"images must have shape (N, C, H, W), at least one, got {tuple(images.shape)}")
     if not ((images >= 0) & (images <= 1)).all():
