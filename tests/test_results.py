@@ -311,3 +311,18 @@ def test_the_chosen_try_is_the_best_on_validation_and_the_first_of_equals(tmp_pa
             store.resume(path, key, lambda accuracy=accuracy: {"validation": accuracy, "test": 1 - accuracy}, recipe={})
     assert store.chosen(path, "a", ("rate",)) == (0.1,)
     assert store.chosen(path, "a", ("rate",), seed=0) == (0.3,)
+
+
+def test_of_an_arms_tries_the_best_network_on_validation_is_taken():
+    images, labels = torch.eye(3), torch.tensor([0, 1, 2])
+
+    def network(rows, scale):
+        layer = torch.nn.Linear(3, 3, bias=False)
+        layer.weight.data = scale * torch.eye(3)[rows]
+        return layer
+
+    tries = [(0.1, network([0, 2, 1], 1.0)), (0.2, network([0, 1, 2], 1.0)), (0.3, network([0, 1, 2], 2.0)),
+             (0.4, network([0, 1, 2], 2.0))]  # fmt: skip
+    record, best = store.best_of(iter(tries), Split(images, labels))
+    assert record == {"tried": pytest.approx([1 / 3, 1, 1, 1]), "chosen": 0.3, "validation": 1}
+    assert best is tries[2][1]

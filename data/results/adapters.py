@@ -125,17 +125,13 @@ def measure(arm: str, seed: int) -> dict[str, Any]:
         network = copy.deepcopy(shipped())
         network = network if arm == NOTHING[0] else reset_batchnorm(network, [few(seed).images])
         return {"trained": 0} | report(network)
-    found = []
-    for rate in RATES:
-        network = trained(arm, seed, rate)
-        validation = evaluate(network, digits().validation)
-        found.append((validation.accuracy, -validation.cross_entropy, rate, network))
-    accuracy, _, rate, network = max(found, key=lambda each: each[:2])
-    count = sum(value.numel() for value in network.parameters() if value.requires_grad)
-    record = {"trained": count, "tried": [each[0] for each in found], "chosen": rate, "validation": accuracy}
+    record, network = store.best_of(((rate, trained(arm, seed, rate)) for rate in RATES), digits().validation)
+    record["trained"] = sum(value.numel() for value in network.parameters() if value.requires_grad)
     if arm.startswith("rank"):
         merge_lora(network)
-    return record | report(network) | ({"captured": captured(network)} if arm == "everything" else {})
+    if arm == "everything":
+        record["captured"] = captured(network)
+    return record | report(network)
 
 
 def report(network: nn.Module) -> dict[str, Any]:

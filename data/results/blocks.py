@@ -62,9 +62,7 @@ shipped = cache(lambda: load_model(data_dir() / "teacher.safetensors"))
 
 @cache
 def few() -> Split:
-    train = digits().train
-    rows = [(train.labels == digit).nonzero().flatten()[:50] for digit in range(10)]
-    return train.take(torch.cat(rows))
+    return store.first_of_each(digits().train, 50)
 
 
 def blocks_of(network: nn.Sequential) -> nn.Sequential:
@@ -209,23 +207,20 @@ def inside(blocks: nn.Sequential) -> dict[str, Any]:
 
 def measure(arm: str, seed: int) -> dict[str, Any]:
     """Five tries; the one that is best on validation is reported, and once more with batch norm re-estimated."""
-    found = []
+    tries, more = [], {}
     for rate in RATES:
         epochs = budget(arm, rate, seed)
         begin = time.process_time()
         network, blocks = train(arm, rate, epochs, seed)
-        seconds = time.process_time() - begin
-        validation = evaluate(network, digits().validation)
-        found.append((validation.accuracy, -validation.cross_entropy, rate, network, blocks, epochs, seconds))
-    accuracy, _, rate, network, blocks, epochs, seconds = max(found, key=lambda each: each[:2])
+        tries.append((rate, network))
+        more[rate] = blocks, epochs, time.process_time() - begin
+    record, network = store.best_of(tries, digits().validation)
+    blocks, epochs, seconds = more[record["chosen"]]
     test = digits().test
     result = evaluate(network, test)
-    record = {
-        "tried": [each[0] for each in found],
-        "chosen": rate,
+    record |= {
         "epochs": epochs,
         "training_seconds": round(seconds, 2),
-        "validation": accuracy,
         "test": result.accuracy,
         "test_cross_entropy": result.cross_entropy,
         "agreement": agreement(predict(network, test.images), predict(shipped(), test.images)),

@@ -92,9 +92,7 @@ def smoothed(student: nn.Module, seed: int, *, smoothing: float) -> None:
 
 def few(labels: int) -> Split:
     """As many training images with their labels, the same number of each class."""
-    train = digits().train
-    rows = [(train.labels == digit).nonzero().flatten()[: labels // 10] for digit in range(10)]
-    return train.take(torch.cat(rows))
+    return store.first_of_each(digits().train, labels // 10)
 
 
 ARMS: dict[str, tuple[Arm, tuple[int, ...]]] = {

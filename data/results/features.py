@@ -58,9 +58,7 @@ shipped = cache(lambda: load_model(data_dir() / "teacher.safetensors"))
 @cache
 def few() -> Split:
     """20 labelled images of each digit."""
-    train = digits().train
-    rows = [(train.labels == digit).nonzero().flatten()[:20] for digit in range(10)]
-    return train.take(torch.cat(rows))
+    return store.first_of_each(digits().train, 20)
 
 
 class Misled(nn.Module):
@@ -197,12 +195,8 @@ def best(pair: str) -> str:
 
 def measure(pair: str, arm: str, seed: int) -> dict[str, Any]:
     """Three students; the one that is best on validation is reported."""
-    found = []
-    for tried, train in tries(pair, arm, seed).items():
-        student = train()
-        validation = evaluate(student, digits().validation)
-        found.append((validation.accuracy, -validation.cross_entropy, tried, student))
-    accuracy, _, tried, student = max(found, key=lambda each: each[:2])
+    trained = ((tried, train()) for tried, train in tries(pair, arm, seed).items())
+    record, student = store.best_of(trained, digits().validation)
     test, logits = digits().test, predict(student, digits().test.images)
     with (
         outputs_of(student, [PAIRS[pair]["layer"]]) as of_student,
@@ -211,15 +205,13 @@ def measure(pair: str, arm: str, seed: int) -> dict[str, Any]:
     ):
         student(test.images), shipped()(test.images)
     result = evaluate(student, test)
-    return {
-        "tried": [each[0] for each in found],
-        "chosen": tried,
-        "validation": accuracy,
+    record |= {
         "test": result.accuracy,
         "test_cross_entropy": result.cross_entropy,
         "agreement": agreement(logits, predict(shipped(), test.images)),
         "cka": round(cka(of_student[PAIRS[pair]["layer"]], of_teacher["relu3"], debiased=True), 6),
-    } | ({"feature loss": best(pair)} if arm == BEST else {})
+    }
+    return record | ({"feature loss": best(pair)} if arm == BEST else {})
 
 
 def main() -> None:

@@ -107,7 +107,7 @@ def replaced(arm: str, rank: int, seed: int) -> dict[str, Any]:
 
 def trained(arm: str, loss: str, seed: int) -> dict[str, Any]:
     """Seven tries of an arm; the one that is best on validation is reported."""
-    found = []
+    tries = []
     for rate in RATES:
         network = thin(arm, RANK, seed)
         epochs = MORE + (DENSE["epochs"] if arm == "from scratch" else 0)
@@ -116,11 +116,9 @@ def trained(arm: str, loss: str, seed: int) -> dict[str, Any]:
             fit(network, digits().train, **options)
         else:
             distill(network, dense(seed), digits().train, **SOFT, **options)
-        validation = evaluate(network, digits().validation)
-        found.append((validation.accuracy, -validation.cross_entropy, rate, network))
-    accuracy, _, rate, network = max(found, key=lambda each: each[:2])
-    tried = [each[0] for each in found]
-    return {"tried": tried, "chosen": rate, "validation": accuracy} | report(network, seed)
+        tries.append((rate, network))
+    record, network = store.best_of(tries, digits().validation)
+    return record | report(network, seed)
 
 
 def measure(arm: str, seed: int, rank: int | None = None, loss: str = "") -> dict[str, Any]:

@@ -9,17 +9,20 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from tqdm.auto import tqdm
 
 import kdcourse
 from kdcourse import training
 from kdcourse._base.files import digest_of, exclusive, read_whole, write_whole
+from kdcourse.data import Split
+from kdcourse.training import evaluate
 
 Record = dict[str, Any]
 Results = dict[str, Any]
@@ -137,6 +140,24 @@ def chosen(path: str | os.PathLike[str], arm: str, settings: tuple[str, ...], **
         if {"arm": arm, **others}.items() <= record.items():
             tries.setdefault(tuple(record[name] for name in settings), []).append(record["validation"])
     return max(tries, key=lambda each: sum(tries[each]) / len(tries[each]))
+
+
+def best_of(tries: Iterable[tuple[float, nn.Module]], validation: Split) -> tuple[Record, nn.Module]:
+    """What to record of an arm's tries, and the network that is best on validation, the first of equals.
+
+    By accuracy, and between equal ones by cross-entropy.
+    """
+    found = []
+    for tried, network in tries:
+        result = evaluate(network, validation)
+        found.append((result.accuracy, -result.cross_entropy, tried, network))
+    accuracy, _, chosen, network = max(found, key=lambda each: each[:2])
+    return {"tried": [each[0] for each in found], "chosen": chosen, "validation": accuracy}, network
+
+
+def first_of_each(split: Split, count: int) -> Split:
+    """The first ``count`` images of each digit, digit by digit."""
+    return split.take(torch.cat([(split.labels == digit).nonzero().flatten()[:count] for digit in range(10)]))
 
 
 def _check_same(path: str | os.PathLike[str], what: str, was: dict[str, Any], now: dict[str, Any]) -> None:
