@@ -28,7 +28,11 @@ def rooms():
     """The public modules and packages of `kdcourse`."""
     names = sorted(path.stem for path in Path(kdcourse.__file__).parent.iterdir()
                    if path.suffix == ".py" or (path / "__init__.py").is_file())  # fmt: skip
-    names = [name for name in names if not name.startswith("_")] + ["losses.features", "losses.relations"]
+    names = [name for name in names if not name.startswith("_")] + [
+        "losses.features",
+        "losses.relations",
+        "losses.sequences",
+    ]
     return {name: importlib.import_module(f"kdcourse.{name}") for name in names}
 
 
