@@ -6,13 +6,13 @@ Tokens are int64 (N, L), logits (N, L, V). The logits at position i predict toke
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._base.checks import check_count, check_not_negative
+from ._base.checks import check_count, check_logits, check_no_nan, check_not_negative
 from ._base.modes import in_eval_mode
 from .seeds import seeded
 
@@ -32,6 +32,10 @@ class Block(nn.Module):
 
     def __init__(self, width: int, *, heads: int) -> None:
         super().__init__()
+        check_count("width", width, least=1)
+        check_count("heads", heads, least=1)
+        if width % heads:
+            raise ValueError(f"width must be a multiple of heads, got {width} and {heads}")
         self.heads = heads
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
@@ -75,12 +79,11 @@ class Decoder(nn.Module):
         self, vocabulary: int, *, width: int = 64, layers: int = 2, heads: int = 2, context: int = 128, seed: int = 0
     ) -> None:
         super().__init__()
-        for name, size, least in (("vocabulary", vocabulary, 2), ("width", width, 1), ("layers", layers, 1),
-                                  ("heads", heads, 1), ("context", context, 1)):  # fmt: skip
-            check_count(name, size, least=least)
-        if width % heads:
-            raise ValueError(f"width must be a multiple of heads, got {width} and {heads}")
-        self.context = context
+        sizes = {"vocabulary": vocabulary, "width": width, "layers": layers, "heads": heads, "context": context}
+        for name, size in sizes.items():
+            check_count(name, size, least=2 if name == "vocabulary" else 1)
+        self.context, self.heads = context, heads
+        self.architecture: dict[str, Any] = {"name": "decoder", **sizes}  # `kdcourse.models.save_model` keeps it
         with seeded(seed):
             self.token, self.position = nn.Embedding(vocabulary, width), nn.Embedding(context, width)
             self.blocks = nn.ModuleList(Block(width, heads=heads) for _ in range(layers))
@@ -99,9 +102,10 @@ class Decoder(nn.Module):
     def read(self, tokens: Tensor, cache: Cache | None = None) -> tuple[Tensor, Cache]:
         """Logits of ``tokens`` that follow those in ``cache``, and the cache with these.
 
-        The same as a full forward up to rounding: matrix products of other shapes add up in another order.
+        The same as a full forward up to rounding: matrix products of other shapes add up in another order. Raises
+        ``ValueError`` for a cache of another model or of other sequences.
         """
-        start = 0 if cache is None else cache[0][0].shape[2]
+        start = 0 if cache is None else self._length(tokens, cache)
         self._check(tokens, start)
         x = self.token(tokens) + self.position.weight[start : start + tokens.shape[1]]
         grown: Cache = []
@@ -109,6 +113,20 @@ class Decoder(nn.Module):
             x, pair = block(x, None if cache is None else cache[number])
             grown.append(pair)
         return self.head(self.norm(x)), grown
+
+    def _length(self, tokens: Tensor, cache: Cache) -> int:
+        """How many tokens the cache stands for."""
+        _check_tokens(tokens)
+        width, heads = self.position.embedding_dim, self.heads
+        length = cache[0][0].shape[2] if cache else 0
+        shape = (len(tokens), heads, length, width // heads)
+        parts = [part for pair in cache for part in pair]
+        if len(cache) != len(self.blocks) or any(part.shape != shape for part in parts):
+            raise ValueError(
+                f"the cache is of another model or of other sequences: it must have keys and values {shape} of "
+                f"{len(self.blocks)} layers, as read() returned them"
+            )
+        return length
 
     def _check(self, tokens: Tensor, start: int) -> None:
         _check_tokens(tokens)
@@ -151,13 +169,18 @@ def generate(
     ``cached=False`` reads the whole sequence for every token: the same but for rounding, and slower. The model is in
     eval mode meanwhile.
 
-    Raises ``ValueError`` for an empty prompt, for one that with ``length`` is longer than the model's context, and
-    for logits that are not finite; nothing is written that the model could not read.
+    A logit of -inf is a token that is never written. Raises ``ValueError`` for an empty prompt, for one that with
+    ``length`` is longer than the model's context, and for logits with NaN or infinity; nothing is written that the
+    model could not read.
 
     >>> model = Decoder(30, width=16, context=32)
     >>> generate(model, torch.tensor([[3, 1]]), length=5, generator=torch.Generator().manual_seed(0)).shape
     torch.Size([1, 7])
     """
+    if not (hasattr(model, "read") and hasattr(model, "context")):
+        raise TypeError(
+            f"generate() needs a Decoder, or a network with its read() and context, got {type(model).__name__}"
+        )
     _check_tokens(prompt)
     check_count("length", length, least=0)
     check_not_negative("temperature", temperature)
@@ -178,8 +201,7 @@ def generate(
 
 def _drawn(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
     """One token for each row of ``logits`` (N, V), (N, 1)."""
-    if not torch.isfinite(logits).all():
-        raise ValueError("the model's logits contain NaN or infinity: look for a diverged model")
+    check_no_nan("what the model predicts", logits)
     if temperature == 0:
         return logits.argmax(dim=-1, keepdim=True)
     logits = logits.double()
@@ -198,8 +220,8 @@ def bits_per_token(
     that it is predicted from at least ``context`` - ``stride`` tokens after the first window. Smaller strides give
     lower values and take longer: name both where values are compared. Computed in float64 from the logits.
 
-    Raises ``ValueError`` for fewer than two tokens, a stride outside 1 to ``context`` - 1, and logits that are not
-    finite at a token of the text.
+    Raises ``ValueError`` for fewer than two tokens, a stride outside 1 to ``context`` - 1, a model that does not return
+    logits (1, L, V) for tokens (1, L), a token that is not one of the V, and one of probability 0.
 
     >>> evenly = lambda tokens: torch.zeros(*tokens.shape, 8)  # eight tokens, all as probable
     >>> bits_per_token(evenly, torch.arange(8), context=4)
@@ -229,7 +251,19 @@ def bits_per_token(
 
 def _logits(model: Callable[[Tensor], Tensor], window: Tensor) -> Tensor:
     with in_eval_mode(model) if isinstance(model, nn.Module) else nullcontext():
-        return model(window[None])[0]
+        found = model(window[None])
+    check_logits("what the model returns", found)
+    if found.ndim != 3 or found.shape[:2] != (1, len(window)):
+        raise ValueError(
+            f"the model returns {tuple(found.shape)} for tokens (1, {len(window)}): it must return logits "
+            f"(1, {len(window)}, V), of a tuple or dict pass a function that picks them"
+        )
+    low, high = window.aminmax()
+    if low < 0 or high >= found.shape[2]:
+        raise ValueError(
+            f"token {int(low if low < 0 else high)} is not one of the {found.shape[2]} of the model's logits"
+        )
+    return found[0]
 
 
 class Encoder(Protocol):

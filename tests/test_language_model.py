@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from kdcourse.language import Decoder, bits_per_byte, bits_per_token, generate
+from kdcourse.language import Block, Decoder, bits_per_byte, bits_per_token, generate
+from kdcourse.models import load_model, save_model
 from kdcourse.text import Bytes, MarkovLanguage, Vocabulary, markov_language
 
 
@@ -193,6 +194,7 @@ def test_model_writes_in_eval_mode_and_is_left_as_it_was():
         (lambda made: generate(made, drawn(1, 8), length=-1), ValueError, "length"),
         (lambda made: generate(made, drawn(1, 8), length=1, temperature=-1), ValueError, "temperature"),
         (lambda made: generate(made, torch.zeros(1, 3), length=1), TypeError, "encode the text"),
+        (lambda made: generate(made.token, drawn(1, 2), length=1), TypeError, "needs a Decoder"),
         (lambda made: made(drawn(1, 13)), ValueError, "13 tokens are more than the context of 12"),
         (lambda made: made.read(drawn(1, 2), made.read(drawn(1, 11))[1]), ValueError, "13 tokens"),
         (lambda made: made(drawn(5)), ValueError, r"tokens\[None\]"),
@@ -211,11 +213,74 @@ def test_sizes_that_make_no_decoder_are_refused(sizes):
         Decoder(**({"vocabulary": 7, "width": 8} | sizes))
 
 
+@pytest.mark.parametrize(("width", "heads"), [(6, 4), (6, 0), (0, 1)])
+def test_sizes_that_make_no_block_are_refused(width, heads):
+    with pytest.raises(ValueError, match=r"multiple of heads|must be an integer"):
+        Block(width, heads=heads)
+
+
+@pytest.mark.parametrize("other", [{"layers": 1}, {"layers": 3}, {"width": 16}, {"heads": 4}, None], ids=str)
+def test_cache_of_another_model_or_of_other_sequences_is_refused(other):
+    _, cache = model(**(other or {})).read(drawn(2 if other else 3, 4))
+    for wrong in (cache, [], cache[:1]):
+        with pytest.raises(ValueError, match="of another model or of other sequences"):
+            model().read(drawn(2, 1), wrong)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_half_precision_writes_too(dtype):
+    made = model().to(dtype)
+    assert generate(made, drawn(2, 3), length=4, temperature=0).shape == (2, 7)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert generate(model().float(), drawn(2, 3), length=4).shape == (2, 7)
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_gives_back_the_decoder_bit_for_bit_in_eval_mode(tmp_path):
+    made = model(heads=4, layers=3).float().train()
+    save_model(made, tmp_path / "model.safetensors")
+    loaded = load_model(tmp_path / "model.safetensors")
+    assert isinstance(loaded, Decoder)
+    assert not loaded.training
+    assert torch.equal(loaded(drawn(2, 12)), made(drawn(2, 12)))
+    assert loaded.architecture == made.architecture
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda made: made.blocks.append(Block(8, heads=2)), "there is"),
+        (lambda made: setattr(made.blocks[0], "heads", 4), "heads = 4, not 2"),
+        (lambda made: setattr(made, "context", 6), "context = 6, not 12"),
+        (lambda made: setattr(made.head, "weight", made.token.weight), "tied"),
+        (lambda made: made.double(), "float64"),
+    ],
+)
+def test_decoder_that_could_not_be_rebuilt_is_refused(change, sentence, tmp_path):
+    made = model().float()
+    change(made)
+    with pytest.raises(ValueError, match=sentence):
+        save_model(made, tmp_path / "model.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
 def test_diverged_model_writes_nothing():
     made = model()
     made.head.weight.data[2] = math.nan
     with pytest.raises(ValueError, match="diverged"):
         generate(made, drawn(1, 2), length=1)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_token_of_minus_infinity_is_never_written(temperature):
+    made = model()
+    made.head.register_forward_hook(lambda layer, given, logits: logits.index_fill(-1, torch.arange(6), -math.inf))
+    assert (generate(made, drawn(3, 2), length=5, temperature=temperature)[:, 2:] == 6).all()
+    made.head.register_forward_hook(lambda layer, given, logits: torch.full_like(logits, -math.inf))
+    with pytest.raises(ValueError, match="one must be possible"):
+        generate(made, drawn(3, 2), length=1)
 
 
 # --- bits -------------------------------------------------------------------------------------------------------------
@@ -270,5 +335,13 @@ def test_bits_that_cannot_be_counted_are_refused():
     for tokens in (torch.tensor([0]), torch.zeros(2, 4).long(), torch.zeros(4)):
         with pytest.raises(ValueError, match="two int64 tokens"):
             bits_per_token(never.log_probs, tokens, context=4)
+    for logits in (torch.zeros(1, 4), torch.zeros(1, 3, 7), torch.zeros(1, 7, 4), torch.zeros(4, 7)):
+        with pytest.raises(ValueError, match=r"must return logits \(1, 4, V\)"):
+            bits_per_token(lambda _, found=logits: found, drawn(4), context=4)
+    with pytest.raises(TypeError, match="got tuple"):
+        bits_per_token(lambda tokens: (torch.zeros(*tokens.shape, 7),), drawn(4), context=4)
+    for token in (-100, -1, 7):
+        with pytest.raises(ValueError, match=f"token {token} is not one of the 7"):
+            bits_per_token(lambda tokens: torch.zeros(*tokens.shape, 7), torch.tensor([0, token, 1]), context=4)
     with pytest.raises(ValueError, match="stride must be below"):
         bits_per_token(never.log_probs, torch.tensor([0, 1]), context=4, stride=4)

@@ -185,6 +185,11 @@ def wrong_top(**changed):
     ("changed", "error", "sentence"),
     [
         ({"top_log_probs": torch.zeros(2, 2)}, ValueError, "sum above 1"),
+        (
+            {"top_log_probs": torch.full((2, 5), -2.0), "top_indices": torch.arange(5).expand(2, 5)},
+            ValueError,
+            "less than 1",
+        ),
         ({"top_log_probs": torch.full((2, 2), math.nan)}, ValueError, "NaN"),
         ({"top_log_probs": torch.full((2, 2), -math.inf)}, ValueError, "one must be possible"),
         ({"top_log_probs": torch.full((2, 3), -2.0)}, ValueError, "both must be"),

@@ -131,9 +131,23 @@ def test_tokens_that_stand_for_nothing_are_refused(vocabulary):
     for token in (-1, len(vocabulary)):
         with pytest.raises(ValueError, match=f"token {token} is not one of the {len(vocabulary)}"):
             vocabulary.decode(torch.tensor([0, token]))
-    for tokens in (torch.zeros(2), torch.zeros(1, 2).long()):
+    wrong = torch.zeros(2), torch.zeros(1, 2).long(), torch.zeros(2).bool(), torch.zeros(2).cfloat(), [0, 1]
+    for tokens, call in itertools.product(wrong, (vocabulary.decode, vocabulary.bytes_of)):
         with pytest.raises(ValueError, match="one sequence"):
-            vocabulary.decode(tokens)
+            call(tokens)
+
+
+def test_tokens_of_any_integer_type_are_decoded():
+    for dtype in (torch.uint8, torch.int8, torch.int16, torch.int32):
+        assert Bytes().decode(torch.tensor([97, 98], dtype=dtype)) == "ab"
+        assert Vocabulary("abc").decode(torch.tensor([0, 2], dtype=dtype)) == "ac"
+
+
+@pytest.mark.parametrize("given", [b"ab", None, ["a", "b"]])
+def test_what_is_no_text_is_refused(given):
+    for call in (Vocabulary("abc").encode, Bytes().encode, Vocabulary):
+        with pytest.raises(TypeError, match="must be a string"):
+            call(given)
 
 
 @pytest.mark.parametrize("characters", ["", "ba", "aa"])
@@ -188,6 +202,11 @@ def test_log_probs_stand_at_the_token_before():
     language = markov_language(4, seed=3)
     found = language.log_probs(torch.tensor([[2, 0]])).exp()
     torch.testing.assert_close(found[0], language.transitions[[2, 0]])
+    for token in (-1, 4):
+        with pytest.raises(ValueError, match=f"token {token} is not one of the 4"):
+            language.log_probs(torch.tensor([[2, token]]))
+    with pytest.raises(ValueError, match="integer tokens"):
+        language.log_probs(torch.tensor([1.0]))
 
 
 @pytest.mark.parametrize(

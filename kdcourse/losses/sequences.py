@@ -153,7 +153,8 @@ def top_k_kd_loss(
     where teacher and student agree within the rest, or k = C. ``tail=False`` renormalises both sides over the k
     classes: what the student gives to all others then costs nothing.
 
-    Raises ``ValueError`` also for probabilities that sum above 1, for an index twice, and one outside the classes.
+    Raises ``ValueError`` also for probabilities that sum above 1, or, of all classes, below; for an index twice, and
+    one outside the classes.
 
     >>> student = torch.tensor([[0.5, 0.25, 0.25]]).log()
     >>> top = torch.tensor([[0.25]]).log(), torch.tensor([[0]])  # the teacher's rest is ¾, the student's ½
@@ -238,6 +239,12 @@ def _check_top_numbers(top: Tensor, indices: Tensor, classes: int, mask: Tensor 
         "top_log_probs are probabilities that sum above 1: pass log_softmax(teacher_logits / temperature) at "
         "top_indices, not logits",
     )
+    if top.shape[-1] == classes:
+        refuse_where(
+            keep & (top.exp().sum(dim=-1) < 1 - rounding),
+            "top_log_probs holds all classes, and their probabilities sum to less than 1: pass "
+            "log_softmax(teacher_logits / temperature) at top_indices, not logits",
+        )
     refuse_where(
         keep & ((indices < 0) | (indices >= classes)).any(dim=-1), f"top_indices must lie in [0, {classes - 1}]"
     )
