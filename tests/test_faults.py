@@ -88,7 +88,7 @@ def with_more(value):
     if isinstance(value, Tensor):
         return value.unsqueeze(0)
     if isinstance(value, tuple | list):
-        return [*value, value[0]]
+        return [*value, *value[:1]]
     return None if value is None else torch.tensor([value])
 
 
