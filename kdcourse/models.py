@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ._base.checks import check_fraction
-from ._base.files import read_whole, write_whole
+from ._base.files import digest_of, read_whole, write_whole
+from .data import data_dir
 from .language import Decoder
 from .seeds import seeded
+from .text import Vocabulary
 
 IMAGE_SIZE = 28
 CLASSES = 10
@@ -138,6 +140,33 @@ def load_model(path: str | os.PathLike[str]) -> nn.Module:
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, RecursionError) as error:
         raise ValueError(f"{path} holds a network that cannot be rebuilt here: {error!r}") from error
     return model.eval()
+
+
+def language_teacher() -> tuple[Decoder, Vocabulary]:
+    """The course's language model in eval mode, and its tokens: the characters of the speeches.
+
+    ``data/language_teacher.json`` says how it was trained on the train split of `kdcourse.text.load_speeches`, and
+    how many bits it needs per character.
+
+    Raises ``FileNotFoundError`` where its files are not there, ``ValueError`` where one is damaged.
+
+    >>> teacher, vocabulary = language_teacher()
+    >>> teacher(vocabulary.encode("Fellow-Citizens of")[None]).shape
+    torch.Size([1, 18, 97])
+    """
+    path = data_dir() / "language_teacher.json"
+    try:
+        record = json.loads(read_whole(path))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no language model at {path}: it comes with the course's checkout") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: git restore {path.name}") from error
+    if not isinstance(record, dict) or record.get("digest") != digest_of(record):
+        raise ValueError(f"{path} is not as its job stored it: git restore {path.name}")
+    teacher, vocabulary = load_model(path.with_suffix(".safetensors")), Vocabulary(record["characters"])
+    if not isinstance(teacher, Decoder) or teacher.token.num_embeddings != len(vocabulary):
+        raise ValueError(f"{path.with_suffix('.safetensors')} is not the model that {path.name} describes")
+    return teacher, vocabulary
 
 
 def _first_difference(model: nn.Module, rebuilt: nn.Module) -> str:

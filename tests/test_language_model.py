@@ -1,14 +1,18 @@
 """The decoder against NumPy loops in float64, its cache against full forwards, and bits against a law that is known."""
 
+import json
 import math
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
+from kdcourse import models
+from kdcourse.data import data_dir
 from kdcourse.language import Block, Decoder, bits_per_byte, bits_per_token, generate
-from kdcourse.models import load_model, save_model
-from kdcourse.text import Bytes, MarkovLanguage, Vocabulary, markov_language
+from kdcourse.models import language_teacher, load_model, save_model
+from kdcourse.text import Bytes, MarkovLanguage, Vocabulary, load_speeches, markov_language
 
 
 def model(**changed):
@@ -345,3 +349,57 @@ def test_bits_that_cannot_be_counted_are_refused():
             bits_per_token(lambda tokens: torch.zeros(*tokens.shape, 7), torch.tensor([0, token, 1]), context=4)
     with pytest.raises(ValueError, match="stride must be below"):
         bits_per_token(never.log_probs, torch.tensor([0, 1]), context=4, stride=4)
+
+
+# --- the stored teacher -----------------------------------------------------------------------------------------------
+
+
+def test_stored_teacher_needs_the_bits_that_its_job_recorded():
+    record = json.loads((data_dir() / "language_teacher.json").read_text(encoding="utf-8"))
+    teacher, vocabulary = language_teacher()
+    assert not teacher.training
+    assert sum(parameter.numel() for parameter in teacher.parameters()) == record["parameters"]
+    test = "\n".join(each.text for each in load_speeches().test)
+    found = bits_per_token(teacher, vocabulary.encode(test[:20_000]), **record["recipe"]["bits"])
+    assert found == pytest.approx(record["bits_per_character"]["excerpt of test"], abs=2e-4)  # it has four digits
+
+
+def test_stored_teacher_writes_words_of_the_speeches():
+    teacher, vocabulary = language_teacher()
+    prompt = vocabulary.encode("I transmit herewith ")[None]
+    tokens = generate(teacher, prompt, length=200, temperature=0.5, generator=seeded_generator())[0, 20:]
+    known = {word for each in load_speeches().train for word in each.text.split()}
+    words = vocabulary.decode(tokens).split()[:-1]
+    assert sum(word in known for word in words) >= 0.8 * len(words)
+
+
+@pytest.fixture
+def copy_of_the_teacher(tmp_path, monkeypatch):
+    for kind in ("json", "safetensors"):
+        shutil.copy(data_dir() / f"language_teacher.{kind}", tmp_path)
+    monkeypatch.setattr(models, "data_dir", lambda: tmp_path)
+    return tmp_path / "language_teacher.json"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda path: path.write_text("{"), "is damaged: git restore language_teacher.json"),
+        (lambda path: path.write_text("[]"), "not as its job stored it"),
+        (lambda path: path.write_text(path.read_text().replace('"seed": 0', '"seed": 1')), "not as its job stored it"),
+        (lambda path: save_model(model().float(), path.with_suffix(".safetensors")), "not the model that"),
+        (lambda path: path.with_suffix(".safetensors").write_bytes(b"none"), "is damaged"),
+    ],
+)
+def test_stored_teacher_that_is_another_or_damaged_is_refused(copy_of_the_teacher, change, sentence):
+    assert len(language_teacher()[1]) == 97
+    change(copy_of_the_teacher)
+    with pytest.raises(ValueError, match=sentence):
+        language_teacher()
+
+
+@pytest.mark.parametrize("kind", ["json", "safetensors"])
+def test_missing_teacher_is_one_sentence(copy_of_the_teacher, kind):
+    copy_of_the_teacher.with_suffix(f".{kind}").unlink()
+    with pytest.raises(FileNotFoundError, match=f"language_teacher.{kind}"):
+        language_teacher()

@@ -52,9 +52,11 @@ def test_a_number_altered_by_hand_is_noticed(tmp_path, monkeypatch):
         data.load_results("job")
 
 
-def test_the_shipped_teachers_record_is_as_its_job_stored_it():
-    record = json.loads((ROOT / "data" / "teacher.json").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("name", ["teacher", "language_teacher"])
+def test_a_shipped_teachers_record_is_as_its_job_stored_it(name):
+    record = json.loads((ROOT / "data" / f"{name}.json").read_text(encoding="utf-8"))
     assert record["digest"] == digest_of(record)
+    assert record["recipe"] == importlib.import_module(name).RECIPE
 
 
 def test_a_finished_record_is_not_measured_again(tmp_path):
