@@ -8,7 +8,8 @@ from typing import Any
 
 MODULES = ("losses", "losses.features", "losses.relations", "losses.sequences", "features", "pruning", "quantization",
            "lowrank", "averaging", "replay", "metrics", "models", "data", "domains", "text", "language", "training",
-           "export", "robustness", "attribution", "card", "plots", "widgets", "claims", "exercises")  # fmt: skip
+           "teacher_store", "export", "robustness", "attribution", "card", "plots", "widgets", "claims",
+           "exercises")  # fmt: skip
 # in backticks, or an example up to its blank line
 LITERAL = re.compile(r"(``.+?``|`[^`]+`|^[ ]*>>> .*?(?=\n\s*\n|\Z))", re.DOTALL | re.MULTILINE)
 EXAMPLES = "Examples start where torch, ``from torch import nn`` and the names of their page are imported."
