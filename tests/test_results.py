@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "data" / "results"
 sys.path.insert(0, str(RESULTS))
 import adapters  # noqa: E402 (the jobs are scripts, no package)
+import attacks  # noqa: E402
+import attacks_rates  # noqa: E402
 import augmentation  # noqa: E402
 import blocks  # noqa: E402
 import distillation  # noqa: E402
@@ -25,7 +27,9 @@ import domains  # noqa: E402
 import few_labels  # noqa: E402
 import hinton2015  # noqa: E402
 import low_rank  # noqa: E402
+import privacy  # noqa: E402
 import store  # noqa: E402
+import subliminal  # noqa: E402
 import two_tasks  # noqa: E402
 
 RECIPE = {"learning_rate": 0.1, "hidden": (4, 4)}
@@ -328,3 +332,34 @@ def test_of_an_arms_tries_the_best_network_on_validation_is_taken():
     record, best = store.best_of(iter(tries), Split(images, labels))
     assert record == {"tried": pytest.approx([1 / 3, 1, 1, 1]), "chosen": 0.3, "validation": 1}
     assert best is tries[2][1]
+
+
+def test_every_arm_of_notebook_20_under_attack_is_stored_with_all_its_tries():
+    measured = [store.load(job.RESULTS)["records"] for job in (attacks, attacks_rates)]
+    for job, records in zip((attacks, attacks_rates), measured, strict=True):
+        keys = [
+            {"arm": arm, "seed": seed, **each}
+            for arm, tries in job.TRIES.items()
+            for each in tries
+            for seed in range(5)
+        ]
+        assert all(sum(key.items() <= record.items() for record in records) == 1 for key in keys)
+        assert len(keys) == sum("arm" in record for record in records)
+    numbers = {arm: len(attacks.TRIES[arm]) + len(attacks_rates.TRIES[arm]) for arm in attacks.TRIES}
+    assert {arm: number for arm, number in numbers.items() if number != 5 + ("istilled" in arm)} == {}
+
+
+@pytest.mark.parametrize(
+    ("job", "key"),
+    [
+        (attacks, {"arm": "labels", "seed": 0, "learning_rate": 2e-3}),
+        (attacks_rates, {"arm": "labels", "seed": 0, "learning_rate": 1e-3}),
+        (privacy, {"arm": "labels, public", "seed": 0, "weight_decay": 0.01}),
+        (subliminal, {"arm": "same start, ten outputs", "seed": 0, "learning_rate": 1e-3}),
+    ],
+    ids=lambda value: getattr(value, "__name__", "") or value["arm"],
+)
+def test_a_stored_try_of_notebook_20_can_be_measured_again(job, key):
+    measure = getattr(job, "measure", attacks.measure)
+    # another instruction set rounds differently: the five seeds of an arm lie within 4 points of each other
+    assert measure(**key)["test"] == pytest.approx(store.find(store.load(job.RESULTS), key)["test"], abs=0.03)
