@@ -483,6 +483,27 @@ def test_kinds_that_are_none_are_refused(tmp_path, kind, sentence):
         TeacherStore(tmp_path, teacher="a", data="b", **kind)
 
 
+def test_what_cannot_be_told_from_others_is_refused(tmp_path):
+    loader = DataLoader(TensorDataset(images()), batch_size=8)
+    with pytest.raises(TypeError, match="data must be a Split, a tensor or a name, got DataLoader"):
+        TeacherStore(tmp_path, teacher="a", data=loader)
+    with pytest.raises(TypeError, match="the teacher must be a network .*got function"):
+        TeacherStore(tmp_path, teacher=live, data="b")
+    made(tmp_path / "by_fingerprint")
+    assert len(TeacherStore(tmp_path / "by_fingerprint", teacher=fingerprint(network()), data=images())) == 40
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.int64, torch.bool])
+def test_inputs_and_logits_of_any_dtype_are_stored(tmp_path, dtype):
+    inputs = torch.arange(40).reshape(40, 1).to(dtype) if dtype != torch.bool else torch.eye(40, dtype=dtype)
+    logits = torch.randn(40, 2, dtype=dtype if dtype.is_floating_point else torch.float32, requires_grad=True)
+    store = TeacherStore(tmp_path, teacher="a", data="b")
+    with store.writer() as write:
+        write(inputs, logits)
+    assert torch.equal(store(inputs), logits.detach().float())
+    assert not store(inputs).requires_grad
+
+
 def test_more_classes_than_there_are_and_inputs_that_are_no_tensors_are_refused(tmp_path):
     with pytest.raises(ValueError, match="k must be at most the number of classes, 3, got 4"):
         top_k(torch.zeros(2, 3), k=4, temperature=1.0)

@@ -54,6 +54,8 @@ def fingerprint(model: nn.Module) -> str:
     >>> before.startswith("Linear "), before == fingerprint(model)
     (True, False)
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"the teacher must be a network (torch.nn.Module), or a name, got {type(model).__name__}")
     check_initialised(model)
     found = hashlib.sha256()
     for name, module in model.named_modules():

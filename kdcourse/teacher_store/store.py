@@ -28,13 +28,14 @@ class TeacherStore(nn.Module):
     """The teacher of one data set in a folder; called on inputs it returns their logits, as the teacher would.
 
     It is a module so that it stands where a teacher stands, ``distill(student, store, …)``; it has no weights.
-    ``teacher`` is the network, of which the `fingerprint` is kept, or a name of your own; ``data`` is the data set,
-    hashed, or a name. With ``k`` the store keeps the k most probable classes at ``temperature`` and what is left for
-    the others, see `top_k`; without, all logits, which serve every temperature.
+    ``teacher`` is the network, of which the `fingerprint` is kept, or that text or a name of your own where it is not
+    at hand; ``data`` is the data set, hashed, or a name. With ``k`` the store keeps the k most probable classes at
+    ``temperature`` and what is left for the others, see `top_k`; without, all logits, which serve every temperature.
 
-    In float32 numbers are read as they were written, bit for bit. With
-    ``dtype=torch.bfloat16`` a logit z is read within 2⁻⁸ |z|, with ``torch.float16`` within 2⁻¹¹ |z| + 2⁻²⁵; and of k
-    classes log p within twice that of the largest |log p| kept, since they are scaled to sum to 1 with the rest.
+    In float32 numbers are read as they were written, bit for bit (a network's own last bits may depend on the size of
+    its batch). With ``dtype=torch.bfloat16`` a logit z is read within 2⁻⁸ |z|, with ``torch.float16`` within
+    2⁻¹¹ |z| + 2⁻²⁵; and of k classes log p within twice that of the largest |log p| kept, since they are scaled to sum
+    to 1 with the rest.
 
     Raises ``ValueError`` where the folder holds another teacher, data set, temperature, k or dtype, each by its name,
     and where a file is truncated or altered.
@@ -67,7 +68,7 @@ class TeacherStore(nn.Module):
         self.about = {
             "form": FORM,
             "teacher": teacher if isinstance(teacher, str) else fingerprint(teacher),
-            "data": data if isinstance(data, str) else digest([data] if isinstance(data, Tensor) else data)[:16],
+            "data": _data_name(data),
             "k": k,
             "temperature": None if temperature is None else float(temperature),
             "dtype": str(dtype).removeprefix("torch."),
@@ -229,6 +230,17 @@ class TeacherStore(nn.Module):
                     found[name] = rows.new_empty(len(places), *rows.shape[1:])
                 found[name][torch.from_numpy(mine)] = rows
         return found
+
+
+def _data_name(data: Any) -> str:
+    if isinstance(data, str):
+        return data
+    if not isinstance(data, (Split, Tensor)):
+        raise TypeError(
+            f"data must be a Split, a tensor or a name, got {type(data).__name__}: give a data set a name that says "
+            "which version it is"
+        )
+    return digest([data] if isinstance(data, Tensor) else data)[:16]
 
 
 def _joined(rows: list[Rows]) -> Rows:
