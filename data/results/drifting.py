@@ -42,7 +42,7 @@ RECIPE: dict[str, Any] = {
 
 @cache
 def scikit() -> Mnist:
-    return Mnist(*(Split(part.images.flatten(1), part.labels) for part in load_scikit_digits()))
+    return lifelong.flat(load_scikit_digits())
 
 
 def tasks_of(stream: str, seed: int) -> list[Mnist]:

@@ -79,9 +79,14 @@ def accuracies(scores: Tensor, labels: Tensor, tasks: list[list[int]], *, aware:
     return found
 
 
+def flat(found: Mnist) -> Mnist:
+    """The same digits, each image a row of pixels."""
+    return Mnist(*(Split(part.images.flatten(1), part.labels) for part in found))
+
+
 @cache
 def digits() -> Mnist:
-    return Mnist(*(Split(part.images.flatten(1), part.labels) for part in load_mnist()))
+    return flat(load_mnist())
 
 
 def in_order(seed: int) -> list[list[int]]:

@@ -54,7 +54,7 @@ RECIPE: dict[str, Any] = {
 
 @cache
 def digits() -> Mnist:
-    return Mnist(*(Split(part.images.flatten(1), part.labels) for part in load_mnist(subset=False)))
+    return lifelong.flat(load_mnist(subset=False))
 
 
 class AsPublished(Learner):

@@ -20,10 +20,6 @@ SAME = ("network", "steps per task", "rows per step", "optimizer", "tuned on cla
 RECIPE: dict[str, Any] = {"tries": KNOBS} | {name: lifelong.RECIPE[name] for name in SAME}
 
 
-def measure(arm: str, seed: int, size: int, **settings: float) -> dict[str, Any]:
-    return lifelong.measure(arm, seed, size, **settings)
-
-
 def main() -> None:
     torch.set_num_threads(1)
     tried = lifelong.combinations(KNOBS)
@@ -33,7 +29,7 @@ def main() -> None:
         for each in tried
         for seed in (*lifelong.TUNING, *lifelong.SEEDS)
     ]
-    store.resume_all(RESULTS, keys, measure, recipe=RECIPE)
+    store.resume_all(RESULTS, keys, lifelong.measure, recipe=RECIPE)
 
 
 if __name__ == "__main__":
