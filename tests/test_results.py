@@ -97,6 +97,14 @@ def test_a_failed_measurement_stores_nothing(tmp_path):
     assert path.read_bytes() == before
 
 
+def test_what_is_measured_does_not_take_the_name_of_a_key(tmp_path):
+    path = tmp_path / "job.json"
+    with pytest.raises(ValueError, match=r"alters the key \(bits\)"):
+        store.resume(path, {"bits": 4}, lambda: {"bits": 1.53}, recipe=RECIPE)
+    assert not path.exists()
+    assert store.resume(path, {"bits": 4}, lambda: {"bits": 4, "lost": 0.1}, recipe=RECIPE)["lost"] == 0.1
+
+
 def test_another_recipe_or_environment_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "job.json"
     store.resume(path, {"seed": 0}, lambda: {}, recipe=RECIPE)

@@ -96,7 +96,8 @@ def resume(
     """The record with this key: read if it is there, else measured, timed and stored at once.
 
     Raises ``ValueError`` when the file was measured with another recipe, or must be continued in another
-    environment: such records do not compare, so a file is finished the way it was begun, or deleted.
+    environment: such records do not compare, so a file is finished the way it was begun, or deleted. What is
+    measured takes no name of the key, or the record would not be found again.
     """
     new: Results = {"recipe": json.loads(json.dumps(recipe)), "environment": environment(device), "records": []}
     _, found = _look(path, key, new)
@@ -104,6 +105,8 @@ def resume(
         return found
     begin = time.perf_counter()
     record = {**key, **measure()}
+    if altered := sorted(name for name in key if record[name] != key[name]):
+        raise ValueError(f"what was measured alters the key ({', '.join(altered)}): give it another name")
     record["seconds"] = round(time.perf_counter() - begin, 1)
     with exclusive(path):  # others may have gone on with the job meanwhile
         stored, found = _look(path, key, new)
