@@ -1,5 +1,5 @@
 """The command line, ``python -m kdcourse``: doctor checks the set-up, lab opens the course, progress shows yours;
-release and grade are for whoever teaches a class.
+judge and leaderboard score files for the capstone; release and grade are for whoever teaches a class.
 """
 
 import argparse
@@ -257,14 +257,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m kdcourse", description="kdcourse, from a shell")
     parser.add_argument(
         "command",
-        choices=["doctor", "lab", "progress", "release", "grade"],
+        choices=["doctor", "lab", "progress", "judge", "leaderboard", "release", "grade"],
         help="doctor: check the set-up; lab: open your copies of the notebooks; progress: which exercises you have "
-        "solved; release: write what a class needs; grade: grade what it hands in",
+        "solved; judge: score a file for the capstone; leaderboard: score a folder of them; release: write what a "
+        "class needs; grade: grade what it hands in",
     )
     options, rest = parser.parse_known_args(sys.argv[1:2])
     rest = sys.argv[2:]
     if options.command in ("release", "grade"):
         return classroom(options.command, rest)
+    if options.command in ("judge", "leaderboard"):
+        from .contest.command import main as contest
+
+        return contest(options.command, rest)
     if options.command == "lab":
         lab(rest)
     if rest:

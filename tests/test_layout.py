@@ -6,7 +6,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent.parent / "kdcourse"
 CELLAR = "_base"
 GROUND_FLOOR = {"averaging", "losses", "lowrank", "pruning", "quantization", "metrics", "replay", "seeds", "claims"}
-TOP = {"exercises", "classroom", "widgets", "__main__"}
+TOP = {"exercises", "classroom", "contest", "widgets", "__main__"}
 LONGEST = 300  # lines of a module
 
 

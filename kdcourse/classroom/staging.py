@@ -10,7 +10,8 @@ from pathlib import Path
 from ..exercises.engine.core import Exercise
 
 PACKAGE = Path(__file__).resolve().parent.parent
-LEFT_OUT = {"exercises", "classroom", "plots", "__main__.py", "widgets.py", "claims.py", "labconfig", "__pycache__"}
+LEFT_OUT = {"exercises", "classroom", "contest", "plots", "__main__.py", "widgets.py", "claims.py", "labconfig",
+            "__pycache__"}  # fmt: skip
 STUB = """def {name}(*arguments, **keywords):
     from kdcourse._forbidden import refuse
 

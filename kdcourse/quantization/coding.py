@@ -19,10 +19,8 @@ entry 0. First `_adaptive.code_kept`, over the whole matrix: is the index anothe
 `_adaptive.code_values`: which? The texts of these functions are the models, and part of the format.
 """
 
-import io
 import math
 import os
-import zlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -31,10 +29,8 @@ import torch
 from .._base.extras import needed
 from .._base.files import read_whole, write_whole
 from ._adaptive import Array, code_indices
+from ._decoding import MAGIC, MOST_WEIGHTS, checksum, decode
 from .sharing import SharedWeight
-
-MAGIC = b"KDC\x01"
-MOST_WEIGHTS = 2**24
 
 
 def write_coded(path: str | os.PathLike[str], shared: Mapping[str, SharedWeight]) -> None:
@@ -53,8 +49,8 @@ def write_coded(path: str | os.PathLike[str], shared: Mapping[str, SharedWeight]
     """
     header, encoder = _header(shared), _Encoder()
     indices = b"".join(code_indices(encoder, *_arrays(entry)).tobytes() for entry in shared.values())
-    content = _checksum(indices) + header + encoder.words()
-    write_whole(path, MAGIC + _checksum(content) + content)
+    content = checksum(indices) + header + encoder.words()
+    write_whole(path, MAGIC + checksum(content) + content)
 
 
 def read_coded(path: str | os.PathLike[str]) -> dict[str, SharedWeight]:
@@ -67,22 +63,14 @@ def read_coded(path: str | os.PathLike[str]) -> dict[str, SharedWeight]:
     >>> torch.equal(read_coded("weights.kdc")["0.weight"].weight(), shared["0.weight"].weight())
     True
     """
-    data = read_whole(path)
-    if data[:4] != MAGIC:
-        raise ValueError(f"{path} was not written by write_coded: it does not begin with {MAGIC!r}")
-    if data[4:8] != _checksum(data[8:]):
-        raise ValueError(f"{path} is damaged or truncated: its checksum differs")
     try:
-        shared, words = _parse(data[12:])
-        decoder = _Decoder(words)
-        for name, entry in shared.items():
-            indices = code_indices(decoder, *_arrays(entry))
-            shared[name] = SharedWeight(entry.codebook, torch.from_numpy(indices))
-    except (ValueError, AssertionError, RuntimeError) as error:  # constriction asserts
-        raise ValueError(f"{path} is damaged: {error}") from error
-    if data[8:12] != _checksum(b"".join(entry.indices.numpy().tobytes() for entry in shared.values())):
-        raise ValueError(f"{path} decodes to other weights than were written: its second checksum differs")
-    return shared
+        decoded = decode(read_whole(path))
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from error
+    return {
+        name: SharedWeight(torch.from_numpy(codebook), torch.from_numpy(indices))
+        for name, (codebook, indices) in decoded.items()
+    }
 
 
 def entropy_bytes(shared: Mapping[str, SharedWeight]) -> float:
@@ -128,19 +116,6 @@ class _Encoder:
         return bytes(self.coder.get_compressed().astype("<u4").tobytes())
 
 
-class _Decoder:
-    def __init__(self, words: bytes) -> None:
-        stream = needed("constriction", extra="coding").stream
-        self.coder = stream.queue.RangeDecoder(np.frombuffer(words, "<u4").astype(np.uint32))
-        self.model, self.bernoulli = stream.model, stream.model.Bernoulli(perfect=False)
-
-    def flags(self, probabilities: Array, flags: Array) -> Array:
-        return np.asarray(self.coder.decode(self.bernoulli, probabilities))
-
-    def symbol(self, counts: Array, symbol: int) -> int:
-        return int(self.coder.decode(self.model.Categorical(counts, perfect=False)))
-
-
 class _Meter:
     def __init__(self) -> None:
         self.bits = 0.0
@@ -156,10 +131,6 @@ class _Meter:
 
 def _arrays(entry: SharedWeight) -> tuple[Array, Array]:
     return entry.codebook.numpy(force=True), entry.indices.contiguous().numpy(force=True)
-
-
-def _checksum(data: bytes) -> bytes:
-    return zlib.crc32(data).to_bytes(4, "little")
 
 
 def _header(shared: Mapping[str, SharedWeight]) -> bytes:
@@ -196,43 +167,6 @@ def _check(name: str, entry: SharedWeight) -> None:
         )
 
 
-def _parse(data: bytes) -> tuple[dict[str, SharedWeight], bytes]:
-    """Names, codebooks and shapes (as zeros that take no memory), and the words after them."""
-    file, name, elements = io.BytesIO(data), b"", 0
-    shared: dict[str, SharedWeight] = {}
-    count = _read_varint(file)
-    for _ in range(count):
-        name = name[: _read_varint(file)] + _read(file, _read_varint(file))
-        shape = [_read_varint(file) for _ in range(_read_varint(file))]
-        codebook = np.frombuffer(_read(file, 2 * (_read(file, 1)[0] + 1)), "<f2").astype(np.float32)
-        elements += math.prod(shape)
-        most = min(MOST_WEIGHTS, 4096 * (8 * len(data) + 64))  # a coded index takes at least 1/4096 bit
-        if math.prod(shape) == 0 or elements > most or not np.isfinite(codebook).all():
-            raise ValueError(f"its header claims {elements} weights of {name!r}, in {len(data)} bytes")
-        indices = torch.zeros((), dtype=torch.uint8).expand(shape)
-        shared[name.decode()] = SharedWeight(torch.from_numpy(codebook), indices)
-    if len(shared) != count:
-        raise ValueError("a name occurs twice")
-    return shared, file.read()
-
-
 def _varint(number: int) -> bytes:
     septets = [number >> shift & 127 for shift in range(0, max(1, number.bit_length()), 7)]
     return bytes([*(septet | 128 for septet in septets[:-1]), septets[-1]])
-
-
-def _read_varint(file: io.BytesIO) -> int:
-    number = 0
-    for shift in range(0, 63, 7):
-        byte = _read(file, 1)[0]
-        number |= (byte & 127) << shift
-        if byte < 128:
-            return number
-    raise ValueError("a number in its header is too long")
-
-
-def _read(file: io.BytesIO, size: int) -> bytes:
-    found = file.read(size)
-    if len(found) < size:
-        raise ValueError("it ends within its header")
-    return found

@@ -15,7 +15,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from . import frames, namespaces
+from ..._base import namespaces
+from . import frames
 
 NOBODY = 65534
 OUT_OF_MEMORY = 77
@@ -72,7 +73,8 @@ def warm_up() -> None:
     import torch
     import torch._dynamo  # imported by the first optimizer otherwise
 
-    from . import calls, runner  # noqa: F401 (a child does not see these files any more)
+    from ..._base import calls  # noqa: F401 (a child does not see these files any more)
+    from . import runner  # noqa: F401
 
     with contextlib.suppress(ImportError):
         import scipy.stats  # noqa: F401
@@ -83,7 +85,7 @@ def filters_work() -> bool:
     """Whether a child can filter its system calls."""
     child = os.fork()
     if child == 0:
-        from . import calls
+        from ..._base import calls
 
         try:
             calls.install()
@@ -177,7 +179,7 @@ def become_nobody(asked: dict[str, Any], walled: bool) -> None:
 
 def begin(asked: dict[str, Any], descriptor: int, course: str, folder: str) -> None:
     """Limit this process, forget the server's `kdcourse`, and run the answer."""
-    from . import calls
+    from ..._base import calls
     from .runner import main as run
 
     limit(asked)

@@ -1,0 +1,79 @@
+"""What was measured of a submission, as text."""
+
+from collections.abc import Sequence
+from textwrap import fill
+
+from ..metrics import Interval
+from .judging import Count, Entry
+from .sets import EPSILON, Digits
+from .tracks import TRACKS, Track, on_front, places, twins
+
+TRANSFER = (
+    f"The attacks (PGD, {EPSILON} per pixel) were made for the course's two teachers: the judge has no gradients of a "
+    "file, so this is an upper bound of its robustness, and one made against these two looks better than it is."
+)
+
+
+def percent(count: Count) -> str:
+    """A fraction and its interval.
+
+    >>> percent(Count(497, 500))
+    '99.40 % (98.26 to 99.88)'
+    """
+    mean, low, high = (100 * value for value in count.interval)
+    return f"{mean:.2f} % ({low:.2f} to {high:.2f})"
+
+
+def measure(interval: Interval, unit: str) -> str:
+    """A median and its interval, to three digits."""
+    return f"{interval.mean:.3g} {unit} ({interval.low:.3g} to {interval.high:.3g})"
+
+
+def card(entry: Entry, course: Sequence[Entry], on: Digits, track: str | None = None) -> str:
+    """The card of an entry beside the course's own files, for one track or all four."""
+    if entry.scores is None:
+        return f"{entry.name} is not scored: it {entry.refused}."
+    head = [("file", f"{entry.name}, {entry.kind}, {entry.size:,} bytes, SHA-256 {entry.digest[:16]}")]
+    tracks = TRACKS if track is None else {track: TRACKS[track]}
+    ranked = [(each.title, _standing(each, entry, course)) for each in tracks.values()]
+    rows = [*head, *_rows(entry, on), *ranked, ("Pareto front", _front(entry, course))]
+    lines = [f"{name:<38}{text}" for name, text in rows]
+    said = ["Intervals: 95 %, Clopper and Pearson's for fractions; ranks of two times for medians.", TRANSFER]
+    if on.final is None:
+        said.append("No final score: MNIST's 10,000 test digits are not here (--data), and no --key was given.")
+    said += [f"It {note}." if not note.startswith(("it ", "this ", "what ")) else f"{note[0].upper()}{note[1:]}."
+             for note in entry.notes]  # fmt: skip
+    said += [f"It has {twin}." for twin in twins([*course, entry]).values() if twin]
+    return "\n".join([*lines, "", *(fill(sentence, 110) for sentence in said)])
+
+
+def _rows(entry: Entry, on: Digits) -> list[tuple[str, str]]:
+    scores = entry.scores
+    assert scores
+    rows = [(f"public: {scores.public.total} validation digits", percent(scores.public))]
+    if scores.final:
+        rows.append((f"final: {on.final_name}"[:37], percent(scores.final)))
+    rows += [(f"  {name}", percent(count)) for name, count in scores.versions.items()]
+    rows.append(("  right in every version", percent(scores.robust)))
+    runtime = "the decoded weights in NumPy" if entry.kind == "coded" else "onnxruntime"
+    rows.append(("one image alone", f"{measure(scores.milliseconds, 'ms')} in {runtime}, one thread"))
+    rows.append(("  the reference, in pairs", measure(scores.ratio, "×")))
+    return rows
+
+
+def _standing(track: Track, entry: Entry, course: Sequence[Entry]) -> str:
+    own, *others = places(track, [entry, *course])
+    if own.value is None:
+        return f"takes no part: {track.why_not(entry)}"
+    ranked = 1 + sum(other.value is not None for other in others)
+    tie = ", a tie" if own.tied else ""
+    return f"place {own.place} of {ranked} beside the course's own{tie}: {track.told(entry, own.value)}"
+
+
+def _front(entry: Entry, course: Sequence[Entry]) -> str:
+    if any(each is entry for each in on_front([entry, *course])):
+        return "on it: none of the course's files is smaller and as accurate"
+    assert entry.scores
+    better = [each for each in course if each.scores and each.size <= entry.size
+              and each.scores.deciding.interval.low >= entry.scores.deciding.interval.low]  # fmt: skip
+    return f"behind {better[0].name}: {better[0].size:,} bytes, {percent(better[0].scores.deciding)}"  # type: ignore[union-attr]

@@ -1,0 +1,143 @@
+"""One submission measured: bytes, accuracy, robustness and time, each with an interval."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from scipy.stats import binom, binomtest
+from torch import Tensor
+
+from ..data import data_dir
+from ..metrics import Interval
+from .inside import CODED
+from .receiving import SUFFIXES, Refused, check_unchanged, received
+from .sets import Digits, digits
+from .trying import Limits, plain, tried
+
+REFERENCE = "compressed/model.onnx"
+SEEN = {"lenet_300_100.kdc": "was trained on the full MNIST, and has seen the public digits and those behind a key"}
+"""what to know of the course's own files"""
+
+
+class Count(NamedTuple):
+    """Right predictions of so many; `interval` is Clopper and Pearson's, which covers at least 95 % at any accuracy."""
+
+    right: int
+    total: int
+
+    @property
+    def interval(self) -> Interval:
+        """Two-sided, 95 %."""
+        found = binomtest(self.right, self.total).proportion_ci(0.95, method="exact")
+        return Interval(self.right / self.total, float(found.low), float(found.high))
+
+
+class Scores(NamedTuple):
+    """What was measured of a file that ran."""
+
+    public: Count
+    final: Count | None
+    versions: dict[str, Count]
+    """of the first images of the set that decides: as they are, corrupted, attacked"""
+    robust: Count
+    """images that are right in all versions"""
+    milliseconds: Interval
+    """one image, the median"""
+    ratio: Interval
+    """to the reference file, in pairs"""
+    logits: Tensor
+
+    @property
+    def deciding(self) -> Count:
+        """On the final images, or the public ones where there are none."""
+        return self.final or self.public
+
+
+class Entry(NamedTuple):
+    """A submission: what was measured, or why nothing was."""
+
+    name: str
+    kind: str
+    size: int
+    digest: str
+    scores: Scores | None
+    refused: str
+    notes: list[str]
+    of_course: bool = False
+    """whether it is one of the course's own files"""
+
+
+def judge(
+    path: str | Path, *, on: Digits | None = None, limits: Limits | None = None, name: str | None = None
+) -> Entry:
+    """Measure a submission, an ONNX file or one of the coded format, or say in ``refused`` why it is not measured.
+
+    It runs in a fresh process under ``limits``, one image at a time, ``on`` the digits given: by default the public
+    ones, and MNIST's test file where it is there. Raises ``ImportError`` where onnxruntime, onnx or constriction is not
+    installed; nothing that is in the file raises.
+
+    >>> with open("notes.txt", "w") as file:
+    ...     _ = file.write("a card: 100 %")
+    >>> judge("notes.txt").refused
+    "ends in '.txt': hand in an ONNX file (.onnx) or a coded one (.kdc)"
+    """
+    path = Path(path)
+    name, content = plain(path.name if name is None else name, 60), b""
+    scores, refused, notes = None, "", list[str]()
+    try:
+        content = received(path)
+        scores, notes = measured(content, on or digits(), limits or Limits())
+        check_unchanged(path, content)
+    except Refused as error:
+        scores, refused = None, plain(str(error))
+    kind = "coded" if content[:4] == CODED else "ONNX"
+    return Entry(name, kind, len(content), hashlib.sha256(content).hexdigest(), scores, refused, notes)
+
+
+def measured(content: bytes, on: Digits, limits: Limits) -> tuple[Scores, list[str]]:
+    """Scores of a file's content, and what to note; raises `Refused`."""
+    sets = [on.public, *([on.final] if on.final else [])]
+    parts = [split.images for split in sets] + list(on.worse.values())
+    found = tried(content, (data_dir() / REFERENCE).read_bytes(), torch.cat(parts), limits)
+    logits = found.logits.split([len(part) for part in parts])
+    counts = [_count(part.argmax(dim=1) == split.labels) for part, split in zip(logits, sets, strict=False)]
+    versions = {}
+    all_right = torch.ones(len(next(iter(on.worse.values()))), dtype=torch.bool)
+    for version, part in zip(on.worse, logits[len(sets) :], strict=True):
+        right = part.argmax(dim=1) == on.deciding.labels[: len(part)]
+        versions[version], all_right = _count(right), all_right & right
+    ours, ratios = [one for one, _ in found.times], [one / other for one, other in found.times]
+    final = counts[1] if on.final else None
+    times = median_interval(ours), median_interval(ratios)
+    return Scores(counts[0], final, versions, _count(all_right), *times, found.logits), found.notes
+
+
+def median_interval(values: Sequence[float]) -> Interval:
+    """The median and an interval from two ranks, at least 95 % for independent values of any distribution.
+
+    Raises `Refused` for fewer than six.
+    """
+    values, count = sorted(values), len(values)
+    rank = int(binom.ppf(0.025, count, 0.5))
+    if rank < 1:
+        raise Refused("left too few times to say how long it takes")
+    middle = (values[(count - 1) // 2] + values[count // 2]) / 2
+    return Interval(middle, values[rank - 1], values[count - rank])
+
+
+def baselines(on: Digits) -> list[Entry]:
+    """The course's own files, judged like any other: those in data/baselines, or else what else it has compressed."""
+    folder = data_dir() / "baselines"
+    paths = [path for path in sorted(folder.glob("*")) if path.suffix in SUFFIXES]
+    paths = paths or [data_dir() / name for name in (REFERENCE, *SEEN)]
+    judged = [judge(path, on=on, name=f"{path.name} (the course's)") for path in paths]
+    return [
+        entry._replace(of_course=True, notes=[*entry.notes, *filter(None, [SEEN.get(path.name)])])
+        for entry, path in zip(judged, paths, strict=True)
+    ]
+
+
+def _count(right: Tensor) -> Count:
+    return Count(int(right.sum()), len(right))

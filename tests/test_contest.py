@@ -1,0 +1,430 @@
+"""The judge of the capstone: hostile files are refused or scored in a sentence; what is scored was measured."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from contesting import (
+    REFERENCE,
+    array,
+    elsewhere,
+    endless,
+    few,
+    huge,
+    linear,
+    model,
+    nearest,
+    renamed,
+    tail,
+    with_tail,
+)  # fmt: skip
+from onnx import TensorProto, helper
+from scipy.stats import binom
+
+from kdcourse.contest import Digits, inside, judge, judging, keyed_digits, sets, trying
+from kdcourse.contest.judging import Count, Entry, Scores, median_interval
+from kdcourse.contest.receiving import MOST_BYTES, Refused, received
+from kdcourse.contest.tracks import TRACKS, on_front, places, twins
+from kdcourse.contest.trying import Limits
+from kdcourse.data import Split, load_mnist
+from kdcourse.export import run
+from kdcourse.metrics import Interval, accuracy_interval
+from kdcourse.models import conv_net, load_model, mlp
+from kdcourse.quantization import fold_batchnorm, load_shared, read_coded, share_model, shared_weights, write_coded
+
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of memory and calls are Linux's")
+POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes with names, and links are for administrators")
+
+
+def here(content, images=None):
+    """What `inside` finds, without a process of its own; the sentence where it refuses."""
+    images = few().public.images.numpy() if images is None else images
+    try:
+        return inside.tried(content, REFERENCE.read_bytes(), images, onnxruntime)
+    except inside.Refused as error:
+        return str(error)
+
+
+def judged(tmp_path, content, limits=None, on=None):
+    (tmp_path / "entry.onnx").write_bytes(content)
+    return judge(tmp_path / "entry.onnx", on=on or few(), limits=limits)
+
+
+# --- what is measured -------------------------------------------------------------------------------------------------
+
+
+def test_an_onnx_file_scores_what_it_predicts():
+    entry = judge(REFERENCE, on=few())
+    split = few().public
+    logits = run(REFERENCE, split.images)
+    assert entry.refused == ""
+    assert entry.scores.public == Count(int((logits.argmax(1) == split.labels).sum()), 40)
+    torch.testing.assert_close(entry.scores.logits[:40], logits)
+    assert 0.5 < entry.scores.ratio.mean < 2  # it is the reference itself
+    assert (entry.size, entry.kind, entry.notes) == (REFERENCE.stat().st_size, "ONNX", [])
+
+
+def test_a_coded_file_scores_what_its_network_predicts():
+    path = REFERENCE.parent.parent / "lenet_300_100.kdc"
+    entry, network = judge(path, on=few()), mlp((300, 100))
+    load_shared(network, read_coded(path))
+    with torch.no_grad():
+        torch.testing.assert_close(entry.scores.logits[:40], network(few().public.images), atol=1e-4, rtol=1e-4)
+    assert entry.kind == "coded"
+
+
+def test_a_coded_convolution_is_the_networks(tmp_path):
+    network = fold_batchnorm(load_model(REFERENCE.parent.parent / "teacher.safetensors"))
+    coded = share_model(network, bits=5, bias_bits=5)
+    write_coded(tmp_path / "net.kdc", shared_weights(coded))
+    _, logits = here((tmp_path / "net.kdc").read_bytes())
+    with torch.no_grad():
+        np.testing.assert_allclose(logits, coded(few().public.images).numpy(), atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("network", "why"),
+    [(mlp((5,)), ""), (torch.nn.Sequential(torch.nn.Linear(784, 9)), "ends in outputs"),
+     (torch.nn.Sequential(torch.nn.Linear(700, 10)), "behind outputs"),
+     (conv_net((2,)), "")],
+)  # fmt: skip
+def test_a_coded_file_of_another_network_is_refused(network, why, tmp_path):
+    write_coded(tmp_path / "net.kdc", shared_weights(share_model(network, bits=2, bias_bits=2)))
+    found = here((tmp_path / "net.kdc").read_bytes())
+    assert why in found if why else isinstance(found, tuple)
+
+
+def test_robust_is_what_is_right_in_every_version(tmp_path):
+    split = few().public
+    flipped = split.images.flip(-1)
+    entry = judge(REFERENCE, on=Digits(split, None, "", {"clean": split.images, "mirrored": flipped}))
+    right = [run(REFERENCE, images).argmax(1) == split.labels for images in (split.images, flipped)]
+    assert entry.scores.robust == Count(int((right[0] & right[1]).sum()), 40)
+    assert [count.right for count in entry.scores.versions.values()] == [int(each.sum()) for each in right]
+    assert entry.scores.robust.right < entry.scores.public.right
+
+
+@pytest.mark.parametrize("total", [40, 500])
+def test_the_interval_covers_at_any_accuracy_and_wilsons_does_not(total):
+    accuracies = np.linspace(0.9, 0.9999, 200)
+    chances = binom.pmf(np.arange(total + 1)[:, None], total, accuracies)
+
+    def covered(interval):
+        low, high = (np.array([interval(right)[end] for right in range(total + 1)])[:, None] for end in (1, 2))
+        above = low <= accuracies
+        return (above * chances).sum(axis=0), (above * (accuracies <= high) * chances).sum(axis=0)
+
+    below, both = covered(lambda right: Count(right, total).interval)
+    assert below.min() >= 0.975
+    assert both.min() >= 0.95
+    assert covered(lambda right: accuracy_interval(right, total))[1].min() < 0.95
+
+
+@pytest.mark.parametrize("count", [6, 20, 21, 300])
+def test_the_medians_interval_covers(count):
+    found = median_interval(list(range(count)))
+    rank = int(found.low) + 1  # the values are their own ranks
+    assert found.high == count - rank
+    below = np.arange(count + 1)
+    assert binom.pmf(below, count, 0.5)[(below >= rank) & (below <= count - rank)].sum() >= 0.95
+    assert found.mean == (count - 1) / 2
+
+
+def test_too_few_times_are_no_interval():
+    with pytest.raises(Refused):
+        median_interval([1.0] * 5)
+
+
+# --- the images that decide -------------------------------------------------------------------------------------------
+
+
+def test_a_key_makes_the_same_digits_again_and_another_key_others():
+    split = load_mnist().test.take(torch.arange(0, 1000, 20))
+    one, again, other = (
+        keyed_digits(split, key) for key in ("a long enough key", "a long enough key", "another long key")
+    )
+    assert torch.equal(one.images, again.images)
+    assert torch.equal(one.labels, again.labels)
+    assert not torch.equal(one.labels, other.labels)
+    assert one.labels.bincount().tolist() == split.labels.bincount().tolist()
+    gaps = (one.images[:, None] - split.images[None]).abs().flatten(2).sum(2)
+    assert gaps.min() > 5  # none is one of the images it was made of
+    assert one.images.min() >= 0
+    assert torch.equal((one.images * 255).round() / 255, one.images)
+
+
+def test_keyed_digits_are_those_of_their_numbers():
+    """An image turned by hand: with all other numbers at zero it is scipy's rotation."""
+    from scipy.ndimage import rotate
+
+    image = load_mnist().test.images[0, 0].double().numpy()
+    drawn = np.zeros(sets.DRAWN)
+    np.testing.assert_allclose(sets._bent(image, drawn), image, atol=1e-12)
+    drawn[0] = 1.0
+    turned = rotate(image, np.degrees(0.2), reshape=False, order=1)
+    assert min(np.abs(sets._bent(image, sign * drawn) - turned).max() for sign in (1, -1)) < 1e-6
+
+
+def test_a_short_key_is_refused():
+    with pytest.raises(ValueError, match="12 characters or more"):
+        keyed_digits(load_mnist().test, "2026")
+
+
+def test_the_fingerprint_tells_keys_apart():
+    assert sets.fingerprint("a long enough key") != sets.fingerprint("a long enough kez")
+
+
+def test_no_digits_are_downloaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(sets, "worse", lambda split: {"clean": split.images})
+    monkeypatch.setattr("kdcourse.data._download", lambda *_: pytest.fail("downloads"))
+    monkeypatch.setenv("KDCOURSE_DATA", str(tmp_path))
+    assert sets.digits().final is None
+    with pytest.raises(FileNotFoundError, match="full MNIST is not in"):
+        sets.digits(folder=tmp_path)
+
+
+def test_a_file_that_stores_the_public_images_wins_nothing_in_the_end(tmp_path):
+    mnist = load_mnist()
+    final = keyed_digits(mnist.test.take(torch.arange(0, 1000, 5)), "a long enough key")
+    on = Digits(mnist.validation, final, "keyed", {"clean": final.images[:10]})
+    scores = judged(tmp_path, nearest(mnist.validation), on=on).scores
+    assert scores.public.right == scores.public.total
+    assert scores.final.interval.high < 0.9
+    assert scores.deciding == scores.final
+
+
+# --- hostile files ----------------------------------------------------------------------------------------------------
+
+
+def test_an_endless_loop_is_ended(tmp_path):
+    begun = time.monotonic()
+    assert "did not come to an end in time" in judged(tmp_path, endless(), Limits(seconds=6)).refused
+    assert time.monotonic() - begun < 30  # six, and what a busy machine adds
+
+
+@LINUX
+@pytest.mark.parametrize("kind", ["ConstantOfShape", "Expand", "Tile"])
+def test_ten_gigabytes_are_refused(kind, tmp_path):
+    content = huge(kind)
+    assert len(content) < 40_000
+    assert "more than 1 GiB of memory" in judged(tmp_path, content).refused
+
+
+@pytest.mark.parametrize("location", ["../../../../etc/passwd", "/etc/passwd", "weights.bin"])
+@pytest.mark.parametrize("inside_if", [False, True])
+def test_weights_in_another_file_are_refused(location, inside_if):
+    assert here(elsewhere(location, inside_if=inside_if)) == "keeps weights in another file: a submission is one file"
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (with_tail(tail("Identity"), gives=(1, 10)), None),
+        (with_tail(tail("Slice", ["sums", "from", "to"]), gives=(1, 10),
+                   constants=[array("from", np.array([0])), array("to", np.array([1]))]),
+         r"an output of shape (1, 10) for 32 images, not (32, 10)"),
+        (with_tail(tail("Cast", to=TensorProto.DOUBLE), kinds=(TensorProto.FLOAT, TensorProto.DOUBLE)), "type float64"),
+        (with_tail(tail("Cast", to=TensorProto.INT64), kinds=(TensorProto.FLOAT, TensorProto.INT64)), "type int64"),
+        (with_tail(tail("Log")), "NaN or infinity"),
+        (with_tail(tail("Transpose", perm=[1, 0]), gives=(10, "N")), "an output of shape (10, 1) for 1 image,"),
+        (with_tail(tail("Identity"), takes=[32, 1, 28, 28]),
+         "it must take float32 (N, 1, 28, 28)"),
+        (with_tail(tail("Add", ["sums", "noise"]), helper.make_node("RandomNormalLike", ["sums"], ["noise"])),
+         "draws random numbers"),
+        (with_tail(helper.make_node("Dropout", ["sums", "half", "true"], ["logits"]),
+                   constants=[array("half", np.float32(0.5)), array("true", True)]),
+         "other outputs for the same image each time"),
+        (with_tail(tail("Best", domain="my.operators")), "'my.operators.Best'"),
+        (with_tail(tail("EPContext", domain="com.microsoft")), "'com.microsoft.EPContext'"),
+        (with_tail(tail("Identity"), functions=[helper.make_function(
+            "own", "F", ["x"], ["y"], [helper.make_node("Identity", ["x"], ["y"])], [helper.make_opsetid("", 20)])]),
+         "an operator of its own, 'F'"),
+        (REFERENCE.read_bytes()[:20_000], "neither a whole ONNX file"),
+        (b"a card: accuracy 100 %\n" * 50, "neither a whole ONNX file"),
+        (b"KDC\x01" + b"0" * 100, "is damaged or truncated"),
+        ((REFERENCE.parent.parent / "lenet_300_100.kdc").read_bytes()[:-7], "is damaged or truncated"),
+    ],
+    ids=["a true one", "shape lie", "float64", "int64", "NaN", "transposed", "batch of 32", "random", "dropout",
+         "custom", "other file", "function", "truncated", "text", "coded text", "coded truncated"],
+)  # fmt: skip
+def test_what_does_not_give_logits_of_images_is_refused_in_a_sentence(content, why):
+    found = here(content)
+    assert isinstance(found, tuple) if why is None else why in found
+
+
+def test_two_inputs_are_refused():
+    nodes, constants = linear()
+    content = model([*nodes, tail("Add", ["sums", "more"])], constants)
+    made = __import__("onnx").load_model_from_string(content)
+    made.graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, [10]))
+    assert "2 inputs and 1 outputs" in here(made.SerializeToString())
+
+
+def test_a_network_that_looks_at_its_batch_is_judged_alone():
+    mean = helper.make_node("ReduceMean", ["sums", "first"], ["mean"], keepdims=1)
+    found, logits = here(with_tail(mean, tail("Sub", ["sums", "mean"]), constants=[array("first", np.array([0]))]))
+    assert np.abs(logits).max() == 0  # alone, nothing is left
+    assert "depends on the others of its batch" in found["batch"]
+
+
+def test_a_runtimes_own_message_is_one_plain_line(tmp_path):
+    """The name of an operator is in the message; here it is a card with colours and lines of its own."""
+    node = tail("Reshape", ["sums", "shape"], name="x\nentry.onnx\x1b[32m  100.00 % (100 to 100)\nplace 1\u202e")
+    entry = judged(tmp_path, with_tail(node, constants=[array("shape", np.array([3, 7]))]))
+    assert entry.scores is None
+    assert entry.refused.startswith("cannot be run: ")
+    assert entry.refused.isprintable()
+    assert len(entry.refused) <= 260
+
+
+@POSIX
+@LINUX
+def test_a_pipe_a_link_a_folder_and_a_huge_file_are_refused_without_waiting(tmp_path):
+    os.mkfifo(tmp_path / "pipe.onnx")
+    (tmp_path / "link.onnx").symlink_to(REFERENCE)
+    (tmp_path / "folder.onnx").mkdir()
+    with (tmp_path / "huge.onnx").open("wb") as file:
+        file.truncate(10 * 2**30)
+    (tmp_path / "empty.onnx").touch()
+    wanted = {"pipe": "a pipe or a device", "link": "is a link", "folder": "is a folder",
+              "huge": "10,737,418,240 bytes", "empty": "is empty", "nothing": "cannot be read"}  # fmt: skip
+    for name, why in wanted.items():
+        assert why in judge(tmp_path / f"{name}.onnx", on=few()).refused
+
+
+def test_the_most_that_is_read_is_read(tmp_path):
+    (tmp_path / "a.onnx").write_bytes(bytes(MOST_BYTES))
+    assert len(received(tmp_path / "a.onnx")) == MOST_BYTES
+    (tmp_path / "a.onnx").write_bytes(bytes(MOST_BYTES + 1))
+    with pytest.raises(Refused, match="is the most that is read"):
+        received(tmp_path / "a.onnx")
+
+
+def test_a_file_that_changes_meanwhile_is_refused(tmp_path, monkeypatch):
+    path, measured = tmp_path / "entry.onnx", judging.measured
+    path.write_bytes(with_tail(tail("Identity")))
+
+    def meanwhile(*arguments):
+        path.write_bytes(REFERENCE.read_bytes())
+        return measured(*arguments)
+
+    monkeypatch.setattr(judging, "measured", meanwhile)
+    entry = judge(path, on=few())
+    assert "changed while it was judged" in entry.refused
+    assert entry.scores is None
+
+
+# --- the process ------------------------------------------------------------------------------------------------------
+
+PROBE = """
+from kdcourse.contest.inside import enclose, imported
+found = {"torch": "torch" in sys.modules}
+imported(b"KDC\\x01"), imported(b"")
+found["torch"] |= "torch" in sys.modules
+found["missing"] = enclose(plan)
+def tried(name, call):
+    try:
+        call()
+        found[name] = "works"
+    except BaseException as error:
+        found[name] = type(error).__name__
+import os, socket
+tried("socket", socket.socket)
+tried("fork", os.fork)
+tried("memory", lambda: bytearray(plan["memory"]))
+print(json.dumps(found))
+"""
+
+
+@LINUX
+def test_the_process_has_no_pytorch_no_network_no_children_and_little_memory(tmp_path):
+    program = trying.BOOT.replace("from kdcourse.contest.inside import main\nmain(plan)\n", PROBE)
+    plan = {"package": str(trying.PACKAGE), "paths": [str(trying.PACKAGE.parent), *trying.libraries()],
+            "memory": 2**28, "written": 100, "seconds": 20}  # fmt: skip
+    result = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program, json.dumps(plan)], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout) == {"torch": False, "missing": [], "socket": "PermissionError",
+                                         "fork": "PermissionError", "memory": "MemoryError"}  # fmt: skip
+
+
+def test_what_is_not_limited_here_is_said(tmp_path):
+    (tmp_path / "logits.npy").touch()
+    np.save(tmp_path / "logits.npy", np.zeros((2, 10), np.float32))
+    found = trying._read(tmp_path, {"missing": ["memory", "calls"], "times": [[1, 2]]}, 2)
+    assert len(found.notes) == 2
+    assert all("this system" in note for note in found.notes)
+
+
+def test_a_broken_installation_is_not_the_submissions_fault(tmp_path, monkeypatch):
+    program = trying.BOOT.replace("main(plan)", "sys.modules['onnxruntime'] = None\nmain(plan)")
+    monkeypatch.setattr(trying, "BOOT", program)
+    with pytest.raises(ImportError, match="does not start here"):
+        judged(tmp_path, with_tail(tail("Identity")))
+
+
+@pytest.mark.parametrize("told", [b"", b"[]", b"\xff", b'{"a": "' + b"x" * 70_000 + b'"}'])
+def test_a_process_that_tells_nonsense_scores_nothing(told, tmp_path):
+    (tmp_path / "told.json").write_bytes(told)
+    assert trying._told(tmp_path / "told.json") is None
+
+
+# --- places -----------------------------------------------------------------------------------------------------------
+
+
+def entry(name, size=1000, right=990, robust=50, ratio=1.0, logits=0.0):
+    scores = Scores(Count(right, 1000), None, {}, Count(robust, 100), Interval(1, 1, 1), Interval(1, 1, ratio),
+                    torch.full((2, 10), logits))  # fmt: skip
+    return Entry(name, "ONNX", size, name, scores, "", [])
+
+
+REFUSED = Entry("r", "ONNX", 5, "x", None, "is empty", [])
+
+
+def test_places_go_by_the_end_that_is_worse_and_ties_are_ties():
+    several = [entry("a", 900), entry("b", 500), entry("c", 500), REFUSED, entry("d", 100, right=979), entry("e", 2000)]
+    found = places(TRACKS["smallest"], several)
+    assert [place.place for place in found] == [3, 1, 1, None, None, 4]
+    assert [place.tied for place in found] == [False, True, True, False, False, False]
+
+
+def test_what_so_few_images_leave_unsure_is_said():
+    track = TRACKS["smallest"]
+    assert track.told(entry("a", right=989), 1000) == "1,000 bytes"
+    assert track.told(entry("a", right=980), 1000) == "1,000 bytes (unsure: 98 % lies in its interval)"
+    assert track.why_not(entry("a", right=979)) == "it is right on less than 98 %"
+
+
+@pytest.mark.parametrize(
+    ("track", "wanted"), [("accurate", [2, 1, None]), ("fastest", [1, 3, 2]), ("robust", [2, 2, 1])]
+)
+def test_each_track_ranks_by_its_own_measure(track, wanted):
+    several = [entry("a", 8191, 985, ratio=0.5), entry("b", 100, 990, ratio=2.0), entry("c", 8192, 999, 60, ratio=0.7)]
+    assert [place.place for place in places(TRACKS[track], several)] == wanted
+
+
+def test_the_front_and_the_twins():
+    several = [entry("a", 900, 990, logits=1.0), entry("b", 500, 980, logits=2.0), entry("c", 950, 985, logits=1.00001)]
+    assert {each.name for each in on_front(several)} == {"a", "b"}
+    assert twins([*several, several[0]._replace(name="d"), REFUSED]) == {
+        "c": "other bytes, and the outputs of a on every image", "d": "the same bytes as a"}  # fmt: skip
+
+
+def test_the_same_network_in_another_container_is_found(tmp_path):
+    one = judged(tmp_path, with_tail(tail("Identity")))
+    other = judged(tmp_path, renamed(with_tail(tail("Identity"))))._replace(name="other")
+    assert one.digest != other.digest
+    assert "the outputs of entry.onnx" in twins([one, other])["other"]
+
+
+def test_a_split_is_what_decides():
+    split = Split(torch.zeros(1, 1, 28, 28), torch.zeros(1, dtype=torch.int64))
+    assert Digits(split, None, "", {}).deciding is split
+    assert Digits(split, split.take(torch.tensor([0])), "", {}).deciding is not split
