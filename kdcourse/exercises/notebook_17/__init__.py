@@ -1,0 +1,1 @@
+"""Exercises of notebook 17: distilling a language model, its losses, stored and sampled teachers."""
