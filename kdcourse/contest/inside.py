@@ -7,6 +7,7 @@ other images of its batch gains nothing.
 import gc
 import importlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -78,11 +79,12 @@ def enclose(plan: dict[str, Any]) -> list[str]:
     try:
         import resource
 
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        wanted = {resource.RLIMIT_AS: used + plan["memory"], resource.RLIMIT_FSIZE: plan["written"],
-                  resource.RLIMIT_CPU: int(plan["seconds"]) + 5, resource.RLIMIT_CORE: 0}  # fmt: skip
-        for which, most in wanted.items():
-            resource.setrlimit(which, (most, most))
+        seconds = math.ceil(plan["seconds"])
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))  # the first is told from other ends
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (plan["written"], plan["written"]))
+        most = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + plan["memory"]
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
     except (ImportError, OSError, ValueError):
         missing.append("memory")
     try:
