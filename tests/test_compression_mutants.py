@@ -5,6 +5,7 @@ A named test must fail for each; the right function passes it. ``-s`` prints the
 
 import pytest
 import test_groups
+import test_packed
 import test_second_order
 import test_smoothing
 import torch
@@ -106,10 +107,23 @@ def cache_the_other_way(cache, *, bits, by, right=qz.quantize_cache):
     return right(cache, bits=bits, by="token" if by == "channel" else "channel")
 
 
+def never_clipped(weight, *, hessian=None, steps=20, **options):
+    return qz.choose_qparams(weight, axis=0, **options)
+
+
+def clipped_as_if_inputs_were_alike(weight, *, hessian=None, right=qz.clipped_qparams, **options):
+    return right(weight, **options)
+
+
+def gptq_with_scales_of_its_own(weight, hessian, *, params=None, **options):
+    return gptq(weight, hessian, **options)
+
+
 LEAST_SQUARES = "test_gptq_is_least_squares_solved_anew_after_every_input", {"bits": 3, "symmetric": False}
 GROUPED, WHOLE = {"group_size": 8}, {"group_size": None}
 PRUNED = "test_sparsegpt_is_least_squares_solved_anew_after_every_input", {"amount": {"sparsity": 0.5}, "width": 24}
 RANKED = "test_wanda_ranks_by_weight_times_norm_within_each_output", {"sparsity": 0.5}
+CLIPPED = "test_clipping_is_the_best_of_its_grid_for_every_group"
 BYTES = "test_packed_bytes_are_numpys_and_come_back", {"bits": 4, "count": 7}
 CACHE = {"by": "channel", "shape": (2, 5, 3), "shift": 40.0}
 MUTANTS = {
@@ -126,6 +140,17 @@ MUTANTS = {
     wanda_over_the_whole_layer: ("wanda_mask", *RANKED),
     wanda_with_squared_norms: ("wanda_mask", *RANKED),
     wanda_over_the_first_position: ("wanda_mask", *RANKED),
+    gptq_with_scales_of_its_own: (
+        "gptq",
+        "test_with_fixed_scales_the_codes_are_those_of_the_result",
+        {"symmetric": False} | GROUPED,
+    ),
+    never_clipped: ("clipped_qparams", CLIPPED, {"group_size": 4, "symmetric": True, "weighted": False}),
+    clipped_as_if_inputs_were_alike: (
+        "clipped_qparams",
+        CLIPPED,
+        {"group_size": 4, "symmetric": False, "weighted": True},
+    ),
     sparsegpt_without_repair: ("sparsegpt", *PRUNED),
     sparsegpt_by_the_whole_inverse: ("sparsegpt", *PRUNED),
     codes_with_the_first_on_top: ("qz.pack_codes", *BYTES),
@@ -152,7 +177,7 @@ NAMES = {id(wrong): name for name, wrong in list(globals().items()) if callable(
 @pytest.mark.parametrize("wrong", MUTANTS, ids=lambda wrong: NAMES[id(wrong)])
 def test_a_mistake_in_compression_is_killed_by_its_named_test(wrong, monkeypatch):
     right, name, arguments = MUTANTS[wrong]
-    tests = test_groups if right.startswith("qz.") else test_second_order
+    (tests,) = (module for module in (test_groups, test_packed, test_second_order) if hasattr(module, name))
     killer = getattr(tests, name)
     killer(**arguments)  # the right function passes, so what fails below is the mistake
     monkeypatch.setattr(f"{tests.__name__}.{right}", wrong)

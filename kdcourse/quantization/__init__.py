@@ -22,11 +22,13 @@ from .calibration import (
     mse_range,
     percentile_range,
 )
+from .clipping import clipped_qparams
 from .coding import entropy_bytes, model_bytes, read_coded, write_coded
 from .floats import NormalFloats, normal_float_codebook, normal_floats, quantize_cache
 from .folding import fold_batchnorm
 from .integer import IntegerNetwork, integer_network
 from .mixed import bit_sensitivity, choose_bits
+from .packed import read_codes, read_packed, write_packed
 from .packing import bits_per_weight, pack_codes, unpack_codes
 from .qat import bake, fake_quantize_model, learned_step_quantize
 from .second_order import gptq, input_hessian
@@ -49,6 +51,7 @@ __all__ = [
     "calibrate",
     "choose_bits",
     "choose_qparams",
+    "clipped_qparams",
     "dequantize",
     "drop_dead_units",
     "entropy_bytes",
@@ -78,6 +81,8 @@ __all__ = [
     "quantize",
     "quantize_cache",
     "read_coded",
+    "read_codes",
+    "read_packed",
     "renumber_units",
     "requantize",
     "share_model",
@@ -86,4 +91,5 @@ __all__ = [
     "sqnr_db",
     "unpack_codes",
     "write_coded",
+    "write_packed",
 ]
