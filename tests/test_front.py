@@ -75,7 +75,8 @@ def test_a_figure_of_other_results_is_noticed(monkeypatch, figures):
 
 def mean(job, key="test", **wanted):
     """Mean of a stored figure over the five seeds of one arm, in percent."""
-    found = [record[key] for record in load_results(job)["records"] if wanted.items() <= record.items()]
+    stored = load_results(job)["records"]
+    found = [each[key] for each in stored if wanted.items() <= each.items() and "rate" not in each]  # tries have a rate
     assert len(found) == 5
     return 100 * fmean(found)
 
@@ -98,6 +99,20 @@ def chain(stage, key="test"):
     return mean("pipeline", key, arm="chain", stage=stage)
 
 
+def student(arm, key="test"):
+    """Bits per character."""
+    return mean("language_students", key, size="middle", arm=arm) / 100
+
+
+def packed(key):
+    return mean("language_files", key, bits=4, arm="gptq, clipped") / 100
+
+
+def whole_model():
+    (record,) = (record for record in load_results("language_compression")["records"] if record["part"] == "float")
+    return record["bits per character"]
+
+
 WIDE, SMALL = "int8 64-128-256", "int8 16-32-48"
 SCORES = "l1", "l2", "batch_norm", "taylor"
 FOUND = {
@@ -112,6 +127,10 @@ FOUND = {
         "09", [chain("wide teacher", "bytes") / 1e8, chain("int8, trained through", "bytes") / 1e5,
                times("wide teacher, in onnxruntime", SMALL), times("wide teacher", SMALL),
                chain("wide teacher") - chain("int8, trained through")]),
+    "At equal text": ("17", [student(arm) for arm in ("distilled", "labels only", "labels only, equal time")]),
+    "A language model in": (
+        "18", [packed("bits per weight of the matrices"), packed("bits per character") - whole_model(),
+               packed("float32 bytes") / packed("bytes")]),
 }  # fmt: skip
 LINES = re.findall(
     r"^- \*\*.*(?:\n  .*)*", README.partition("**What you will find out.**")[2].partition("\n\n\n")[0], re.M
@@ -152,6 +171,14 @@ def test_the_findings_say_no_more_than_was_found():
     lost = chain("wide teacher") - chain("int8, trained through")
     assert lost > 0, "for 0.2 points of accuracy"
 
+    def bits(arm):
+        wanted = {"size": "middle", "arm": arm}
+        stored = load_results("language_students")["records"]
+        return [each["test"] for each in stored if wanted.items() <= each.items() and "rate" not in each]
+
+    assert paired_interval(bits("distilled"), bits("labels only")).high < 0, "at equal text better"
+    assert paired_interval(bits("labels only, equal time"), bits("distilled")).high < 0, "at equal time not"
+
 
 def test_the_patience_that_distillation_needs_is_measured():
     few, many = re.search(r"after (\d+) epochs or fewer this student is worse .* after (\d+) or more better",
@@ -170,8 +197,8 @@ def test_the_patience_that_distillation_needs_is_measured():
     assert all(gain.low > 0 for epochs, gain in found.items() if epochs >= int(many))
 
 
-def test_there_are_five_findings_and_nothing_else_in_the_list():
-    assert len([line for line in LINES if "notebooks/" in line]) == len(FOUND) == 5
+def test_there_are_seven_findings_and_nothing_else_in_the_list():
+    assert len([line for line in LINES if "notebooks/" in line]) == len(FOUND) == 7
 
 
 # ---- promises, and the table
