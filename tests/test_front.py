@@ -73,12 +73,17 @@ def test_a_figure_of_other_results_is_noticed(monkeypatch, figures):
 # ---- findings
 
 
-def mean(job, key="test", **wanted):
-    """Mean of a stored figure over the five seeds of one arm, in percent."""
+def five(job, key="test", **wanted):
+    """A stored figure of one arm, for each of the five seeds."""
     stored = load_results(job)["records"]
     found = [each[key] for each in stored if wanted.items() <= each.items() and "rate" not in each]  # tries have a rate
     assert len(found) == 5
-    return 100 * fmean(found)
+    return found
+
+
+def mean(job, key="test", **wanted):
+    """Their mean, in percent."""
+    return 100 * fmean(five(job, key, **wanted))
 
 
 def teacher(name):
@@ -156,9 +161,7 @@ def test_every_number_of_a_finding_is_measured(start):
 
 def test_the_findings_say_no_more_than_was_found():
     def difference(job, one, other):
-        first, second = ([record["test"] for record in load_results(job)["records"] if record.get("arm") == arm]
-                         for arm in (one, other))  # fmt: skip
-        return paired_interval(first, second)
+        return paired_interval(five(job, arm=one), five(job, arm=other))
 
     assert difference("distillation", "distilled, wide teacher, 128 units", "distilled").high < 0, "have worse students"
     hotter = difference("distillation", "distilled, chosen, wide teacher", "distilled, chosen")
@@ -172,9 +175,7 @@ def test_the_findings_say_no_more_than_was_found():
     assert lost > 0, "for 0.2 points of accuracy"
 
     def bits(arm):
-        wanted = {"size": "middle", "arm": arm}
-        stored = load_results("language_students")["records"]
-        return [each["test"] for each in stored if wanted.items() <= each.items() and "rate" not in each]
+        return five("language_students", size="middle", arm=arm)
 
     assert paired_interval(bits("distilled"), bits("labels only")).high < 0, "at equal text better"
     assert paired_interval(bits("labels only, equal time"), bits("distilled")).high < 0, "at equal time not"
