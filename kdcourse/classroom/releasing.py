@@ -18,7 +18,10 @@ from .cells import graded_cells
 from .repairing import CHECK
 
 ROOT = Path(__file__).resolve().parents[2]
-HANDED_OUT = ("LICENSE", "CITATION.cff", "pyproject.toml", "requirements.txt", "kdcourse", "data", ".ci/setup")
+HANDED_OUT = (
+    "LICENSE", "CITATION.cff", "pyproject.toml", "requirements.txt", "requirements-models.txt", "kdcourse", "data",
+    ".ci/setup",
+)  # fmt: skip
 STAYS_HERE = shutil.ignore_patterns("__pycache__", "MNIST", "*.part", "classroom")
 FOR_STUDENTS = Path(__file__).with_name("handout")
 """files that the copy for the class has in place of this checkout's: its README and its Makefile"""

@@ -23,8 +23,8 @@ def handout(tmp_path_factory):
 
 def test_there_is_what_a_student_needs_and_nothing_else(handout):
     assert {path.name for path in handout.iterdir()} == {
-        "README.md", "LICENSE", "CITATION.cff", "Makefile", "pyproject.toml", "requirements.txt", "kdcourse", "data",
-        ".ci", "notebooks",
+        "README.md", "LICENSE", "CITATION.cff", "Makefile", "pyproject.toml", "requirements.txt",
+        "requirements-models.txt", "kdcourse", "data", ".ci", "notebooks",
     }  # fmt: skip
     assert [
         path.name for path in (handout / "notebooks").iterdir() if path.name not in {p.name for p in NOTEBOOKS}

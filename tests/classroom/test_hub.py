@@ -16,7 +16,7 @@ PAGE = (ROOT / "hub" / "README.md").read_text(encoding="utf-8")
 
 def test_the_image_pins_what_the_course_pins():
     installs = re.findall(r"pip install (.*)", DOCKERFILE)
-    assert len(installs) == 3
+    assert len(installs) == 4
     classroom = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"][
         "classroom"
     ]
@@ -28,7 +28,7 @@ def test_the_image_pins_what_the_course_pins():
         if named:
             assert set(classroom) < set(named)
     assert re.search(r"^FROM python:3\.1[123]-", DOCKERFILE, re.MULTILINE)
-    assert "COPY requirements.txt /opt/" in DOCKERFILE
+    assert "COPY requirements.txt requirements-models.txt /opt/" in DOCKERFILE
 
 
 def test_what_the_page_links_to_is_there():
