@@ -16,7 +16,7 @@ from bindings import files  # noqa: E402 (scripts, no package)
 
 import kdcourse  # noqa: E402, F401 (before any onnxruntime, whose telemetry it switches off)
 
-STARTING_PROGRAMS = {"test_docstrings.py", "test_files.py", "test_offline.py", "test_setup.py"}
+STARTING_PROGRAMS = {"test_docstrings.py", "test_files.py", "test_offline.py", "test_scaling.py", "test_setup.py"}
 """files of few tests that take long"""
 
 

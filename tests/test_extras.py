@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = {name: {re.match(r"[\w-]+", line)[0] for line in lines} - {"kdcourse"}
           for name, lines in PROJECT["optional-dependencies"].items()}  # fmt: skip
-LIBRARY = ("coding", "data", "export", "plots", "widgets")
+LIBRARY = ("coding", "data", "export", "plots", "scale", "widgets")
 ALONE = """
 import sys
 
@@ -62,7 +62,7 @@ def test_each_part_names_the_extra_that_it_needs():
     program = """
 import torch
 from torch import nn
-from kdcourse import export, quantization
+from kdcourse import export, quantization, scaling
 from kdcourse.quantization import SharedWeight
 shared = {"weight": SharedWeight(torch.zeros(1), torch.zeros(1, dtype=torch.uint8))}
 print(refusal(lambda: __import__("kdcourse.plots")))
@@ -71,6 +71,7 @@ print(refusal(lambda: export.to_onnx(nn.Flatten(), "net.onnx", torch.zeros(2, 3)
 print(refusal(lambda: export.quantize_static("net.onnx", "int8.onnx", [torch.zeros(2, 3)])))
 print(refusal(lambda: export.run("net.onnx", torch.zeros(2, 3))))
 print(refusal(lambda: quantization.write_coded("net.kdc", shared)))
+print(refusal(lambda: scaling.distill(nn.Flatten(), nn.Flatten(), [], accelerator=None)))
 """
     wanted = [
         ("matplotlib", "plots"),
@@ -79,6 +80,7 @@ print(refusal(lambda: quantization.write_coded("net.kdc", shared)))
         ("onnxruntime", "export"),
         ("onnxruntime", "export"),
         ("constriction", "coding"),
+        ("accelerate", "scale"),
     ]
     assert alone(program) == [
         f"{library} is not installed: pip install 'kdcourse[{extra}]'" for library, extra in wanted
@@ -90,7 +92,7 @@ def test_the_extras_of_the_library_leave_torch_to_its_user():
     assert not {"torch"} & set().union(*(EXTRAS[name] for name in LIBRARY))
     lines = [line for name in LIBRARY for line in PROJECT["optional-dependencies"][name]]
     assert not [line for line in lines if "==" in line]
-    assert "kdcourse[coding,data,export,plots,widgets]" in PROJECT["optional-dependencies"]["course"]
+    assert "kdcourse[coding,data,export,plots,scale,widgets]" in PROJECT["optional-dependencies"]["course"]
 
 
 def test_a_room_imports_at_its_top_what_is_installed_with_it():

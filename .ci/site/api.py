@@ -8,8 +8,8 @@ from typing import Any
 
 MODULES = ("losses", "losses.features", "losses.relations", "losses.sequences", "features", "pruning", "quantization",
            "lowrank", "averaging", "replay", "metrics", "models", "pretrained", "data", "domains", "sounds", "text",
-           "language", "training", "teacher_store", "export", "robustness", "attribution", "card", "contest", "plots",
-           "widgets", "claims", "exercises")  # fmt: skip
+           "language", "training", "teacher_store", "scaling", "export", "robustness", "attribution", "card", "contest",
+           "plots", "widgets", "claims", "exercises")  # fmt: skip
 # in backticks, or an example up to its blank line
 LITERAL = re.compile(r"(``.+?``|`[^`]+`|^[ ]*>>> .*?(?=\n\s*\n|\Z))", re.DOTALL | re.MULTILINE)
 EXAMPLES = "Examples start where torch, ``from torch import nn`` and the names of their page are imported."

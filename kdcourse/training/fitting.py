@@ -51,7 +51,7 @@ def fit(
 
     def batch_loss(logits: Tensor, batch: Batch, done: float) -> Tensor:
         if _is_cross_entropy(loss):
-            return loss(*_rows(batch, logits, ignoring=loss is F.cross_entropy))
+            return loss(*rows_of(batch, logits, ignoring=loss is F.cross_entropy))
         return loss(logits, batch.labels)
 
     return optimise(student, train, batch_loss, settings, identity=lambda: {"function": "fit", "loss": loss})
@@ -110,8 +110,8 @@ def distill(
             weights: dict[str, Any] = {"temperature": temperature_at(done), "alpha": alpha_at(done)}
             if loss is not None:
                 return loss(logits, soft, batch.labels, **weights) + extra
-            rows = _rows(batch, logits, soft, needed=weights["alpha"] != 1)
-            mixed = distillation_loss if targets.impossible(rows[1]) else _formula
+            rows = rows_of(batch, logits, soft, needed=weights["alpha"] != 1)
+            mixed = distillation_loss if targets.impossible(rows[1]) else formula
             return mixed(*rows, **weights) + extra
 
         def identity() -> dict[str, Any]:
@@ -125,13 +125,13 @@ def distill(
         return optimise(terms.pupil, train, batch_loss, settings, identity=identity, explain=explain)
 
 
-def _formula(logits: Tensor, soft: Tensor, labels: Tensor | None, *, temperature: float, alpha: float) -> Tensor:
+def formula(logits: Tensor, soft: Tensor, labels: Tensor | None, *, temperature: float, alpha: float) -> Tensor:
     """`kdcourse.losses.distillation_loss` unchecked; labels may be probabilities."""
     distillation = kd_loss(logits, soft, temperature=temperature, validate=False)
     return distillation if labels is None else (1 - alpha) * F.cross_entropy(logits, labels) + alpha * distillation
 
 
-def _rows(batch: Batch, *logits: Tensor, needed: bool = True, ignoring: bool = True) -> tuple[Any, ...]:
+def rows_of(batch: Batch, *logits: Tensor, needed: bool = True, ignoring: bool = True) -> tuple[Any, ...]:
     """Logits (M, C) and labels (M,) of the M positions not labelled -100; without labels where none are ``needed``.
 
     Without ``ignoring`` all positions stay, for a loss that knows itself which to leave out.

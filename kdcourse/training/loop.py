@@ -168,12 +168,12 @@ def _running(student: nn.Module, data: Data, settings: Settings) -> Running:
     # float16 under autocast needs its gradients scaled into range; otherwise this does nothing
     half = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type) == torch.float16
     scaler = torch.amp.GradScaler(device.type, enabled=half)
-    optimizer = _optimizer(trained, settings)
+    optimizer = optimizer_of(trained, settings)
     _check_regressors(student, optimizer)
     return Running(student, trained, optimizer, scaler, generators_of(data), device)
 
 
-def _optimizer(trained: list[nn.Parameter], settings: Settings) -> torch.optim.Optimizer:
+def optimizer_of(trained: list[nn.Parameter], settings: Settings) -> torch.optim.Optimizer:
     rate, decay = settings.learning_rate, settings.weight_decay
     if settings.optimizer is None:
         rate, decay = 2e-3 if rate is None else rate, 1e-2 if decay is None else decay
