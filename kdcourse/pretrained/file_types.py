@@ -33,8 +33,8 @@ def file_bytes_read(path: str | os.PathLike[str]) -> Tensor:
 
     White space is taken off the start of the first 4,096 bytes, and off the end of the last 4,096.
 
-    >>> from pathlib import Path
-    >>> _ = Path("short.txt").write_bytes(b"  ab\\n")
+    >>> with open("short.txt", "wb") as file:
+    ...     _ = file.write(b"  ab\\n")
     >>> file_bytes_read("short.txt")[[0, 1, 2, 3, -3, -2, -1]].tolist()
     [97, 98, 10, 256, 32, 97, 98]
     """
@@ -64,8 +64,8 @@ def file_type_classifier(*, threads: int = 1) -> Callable[[Tensor], Tensor]:
 
     Raises ``ImportError`` that names the package where it is missing, ``ValueError`` where the file is another.
 
-    >>> from pathlib import Path
-    >>> _ = Path("hello.py").write_text("import os\\n\\n\\ndef main():\\n    print(os.getcwd())\\n")
+    >>> with open("hello.py", "w") as file:
+    ...     _ = file.write("import os\\n\\n\\ndef main():\\n    print(os.getcwd())\\n")
     >>> probabilities = file_type_classifier()(file_bytes_read("hello.py")[None])
     >>> file_type_labels()[probabilities.argmax()]
     'python'

@@ -107,7 +107,7 @@ def _words(text: str) -> list[str]:
 
 @cache
 def _read(c: str) -> str:
-    """What becomes of a character: nothing, its letters in lower case without accents, or those between spaces.
+    """What a character turns into: nothing, its letters in lower case without accents, or those between spaces.
 
     One by one: at the end of a word ``str.lower`` would make another letter of Σ than BERT does.
     """
