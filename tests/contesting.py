@@ -19,7 +19,7 @@ IMAGES = ["N", 1, 28, 28]
 def few(count=40):
     """The first public digits alone."""
     split = load_mnist().validation.take(torch.arange(count))
-    return Digits(split, None, "", {"clean": split.images[:10]})
+    return Digits(split, None, "", {"clean": split.images[::4]})
 
 
 def array(name, values):

@@ -28,7 +28,8 @@ from onnx import TensorProto, helper
 from scipy.stats import binom
 
 from kdcourse.contest import Digits, inside, judge, judging, keyed_digits, sets, trying
-from kdcourse.contest.judging import Count, Entry, Scores, median_interval
+from kdcourse.contest.counts import Count, difference, median_interval
+from kdcourse.contest.judging import Entry, Scores
 from kdcourse.contest.receiving import MOST_BYTES, Refused, received
 from kdcourse.contest.tracks import TRACKS, on_front, places, twins
 from kdcourse.contest.trying import Limits
@@ -136,6 +137,27 @@ def test_the_medians_interval_covers(count):
     assert found.mean == (count - 1) / 2
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "low", "high"),
+    [((56, 70), (48, 80), 0.0524, 0.3339), ((9, 10), (3, 10), 0.1705, 0.8090), ((10, 10), (0, 10), 0.6075, 1.0)],
+)
+def test_a_differences_interval_is_newcombes(one, other, low, high):
+    """His table II, method 10."""
+    found = difference(Count(*one), Count(*other))
+    assert (round(found.low, 4), round(found.high, 4)) == (low, high)
+    assert found.mean == one[0] / one[1] - other[0] / other[1]
+
+
+@pytest.mark.parametrize("accuracy", [0.98, 0.95])
+def test_a_difference_of_nothing_is_rarely_found(accuracy):
+    right = np.arange(201)
+    chances = binom.pmf(right, 200, accuracy)
+    likely = [number for number in right if chances[number] > 1e-5]
+    found = sum(chances[a] * chances[b] for a in likely for b in likely
+                if difference(Count(int(a), 200), Count(int(b), 200)).low > 0)  # fmt: skip
+    assert 0 < found < 0.035
+
+
 def test_too_few_times_are_no_interval():
     with pytest.raises(Refused):
         median_interval([1.0] * 5)
@@ -171,6 +193,71 @@ def test_keyed_digits_are_those_of_their_numbers():
     assert min(np.abs(sets._bent(image, sign * drawn) - turned).max() for sign in (1, -1)) < 1e-6
 
 
+def test_a_key_chooses_which_digits_are_taken():
+    split = load_mnist().test
+    few, all_of_them = (keyed_digits(split, "a long enough key", count=count) for count in (50, None))
+    assert torch.equal(few.images, all_of_them.images[:50])
+    assert not torch.equal(few.labels, keyed_digits(split, "another long key", count=50).labels)
+    other = keyed_digits(split, "a long enough key", count=50, series="learned")
+    assert not torch.equal(few.labels, other.labels)
+    with pytest.raises(ValueError, match="from 1 to the 1000 digits"):
+        keyed_digits(split, "a long enough key", count=1001)
+
+
+class Full:
+    """What `load_mnist` gives where the full set is there: black images, and labels that say where they come from."""
+
+    test = Split(torch.zeros(3000, 1, 28, 28), torch.full((3000,), 7))
+
+
+def test_the_sets_are_mnists_test_file_bent_by_the_key_where_it_is_there(tmp_path, monkeypatch):
+    seeds, embedded = [], load_mnist()
+    monkeypatch.setattr(sets, "worse", lambda split, seed=0: seeds.append(seed) or {"clean": split.images})
+    monkeypatch.setattr(sets, "load_mnist", lambda subset=True, root=None: embedded if subset else Full)
+    without = sets.digits("a long enough key", None) if not os.environ.get("KDCOURSE_DATA") else None
+    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
+    for name in sets.FULL_SHA256:
+        (tmp_path / "MNIST" / "raw" / name).touch()
+    found, plain = sets.digits("a long enough key", tmp_path), sets.digits(None, tmp_path)
+    assert found.final.labels.tolist() == [7] * 1000
+    assert "MNIST's test file" in found.final_name
+    assert plain.final is Full.test
+    assert plain.learned is None
+    assert seeds[-2:] == [sets.seed_of("a long enough key"), 0]
+    assert torch.equal(found.learned.images, keyed_digits(
+        embedded.train, "a long enough key", count=1000, series="learned").images)  # fmt: skip
+    if without:
+        assert "embedded test digits" in without.final_name
+        assert torch.equal(without.final.images, keyed_digits(embedded.test, "a long enough key").images)
+
+
+def test_worse_versions_are_of_images_all_over_the_set(monkeypatch):
+    split = Split(torch.arange(10_000).reshape(-1, 1, 1, 1), torch.arange(10_000))
+    assert sets.spread(split, 500).labels.tolist() == list(range(0, 10_000, 20))
+    assert sets.spread(split.take(torch.arange(1000)), 500).labels.tolist() == list(range(0, 1000, 2))
+    assert sets.spread(split.take(torch.arange(500)), 500).labels.tolist() == list(range(500))
+
+
+def test_noise_and_squares_and_attacks_follow_from_the_key():
+    split = load_mnist().validation.take(torch.arange(3))
+    seeds = [sets.seed_of(key) for key in (None, "a long enough key", "another long key")]
+    assert seeds[0] == 0
+    one, other, again = (sets.worse(split, seed) for seed in (seeds[1], seeds[2], seeds[1]))
+    same = {name for name in one if torch.equal(one[name], other[name])}
+    assert same == {"clean", "blur", "faded"}
+    assert all(torch.equal(one[name], again[name]) for name in one)
+
+
+def test_digits_made_of_training_digits_are_scored_beside_the_final_ones(tmp_path):
+    split = few().public
+    on = few()._replace(final=split, final_name="x", learned=split.take(torch.arange(30)))
+    scores = judge(REFERENCE, on=on).scores
+    right = run(REFERENCE, split.images).argmax(1) == split.labels
+    assert scores.final == Count(int(right.sum()), 40)
+    assert scores.learned == Count(int(right[:30].sum()), 30)
+    assert len(scores.versions) == 1
+
+
 def test_a_short_key_is_refused():
     with pytest.raises(ValueError, match="12 characters or more"):
         keyed_digits(load_mnist().test, "2026")
@@ -181,7 +268,7 @@ def test_the_fingerprint_tells_keys_apart():
 
 
 def test_no_digits_are_downloaded(tmp_path, monkeypatch):
-    monkeypatch.setattr(sets, "worse", lambda split: {"clean": split.images})
+    monkeypatch.setattr(sets, "worse", lambda split, seed: {"clean": split.images})
     monkeypatch.setattr("kdcourse.data._download", lambda *_: pytest.fail("downloads"))
     monkeypatch.setenv("KDCOURSE_DATA", str(tmp_path))
     assert sets.digits().final is None
@@ -192,7 +279,7 @@ def test_no_digits_are_downloaded(tmp_path, monkeypatch):
 def test_a_file_that_stores_the_public_images_wins_nothing_in_the_end(tmp_path):
     mnist = load_mnist()
     final = keyed_digits(mnist.test.take(torch.arange(0, 1000, 5)), "a long enough key")
-    on = Digits(mnist.validation, final, "keyed", {"clean": final.images[:10]})
+    on = Digits(mnist.validation, final, "keyed", {"clean": final.images[::20]})
     scores = judged(tmp_path, nearest(mnist.validation), on=on).scores
     assert scores.public.right == scores.public.total
     assert scores.final.interval.high < 0.9

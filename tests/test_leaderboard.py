@@ -11,6 +11,7 @@ from contesting import REFERENCE, few, renamed, tail, with_tail
 from kdcourse.__main__ import main
 from kdcourse.contest import boards, card, command, judge, page
 from kdcourse.contest.boards import changes, last, leaderboard, safely, submissions
+from kdcourse.contest.counts import Count
 from kdcourse.contest.judging import Entry
 from kdcourse.contest.trying import Limits
 
@@ -203,7 +204,7 @@ def test_the_card_has_every_measure_with_its_interval_and_a_place(folder, monkey
 
 
 def test_faults_of_the_call_end_it_in_a_sentence(folder, monkeypatch, tmp_path):
-    monkeypatch.setattr("kdcourse.contest.sets.worse", lambda split: {"clean": split.images})
+    monkeypatch.setattr("kdcourse.contest.sets.worse", lambda split, seed: {"clean": split.images})
     for arguments, why in (
         (("leaderboard", tmp_path / "none"), "is not a folder"),
         (("leaderboard", folder / "ada", "--key", "short"), "12 characters or more"),
@@ -216,6 +217,26 @@ def test_faults_of_the_call_end_it_in_a_sentence(folder, monkeypatch, tmp_path):
         called(monkeypatch, "leaderboard", folder / "ada")
 
 
+@pytest.mark.parametrize(
+    ("final", "learned", "says"),
+    [
+        ((960, 1000), (970, 1000), "No sign of final digits"),
+        ((990, 1000), (950, 1000), "better on keyed test digits than on keyed training digits"),
+        ((960, 1000), None, "public score is higher than the final one"),
+        ((990, 1000), None, "public score is not clearly higher"),
+    ],
+)
+def test_the_card_says_how_far_to_trust_the_public_score(final, learned, says):
+    one = judge(REFERENCE, on=few())
+    scores = one.scores._replace(public=Count(495, 500), final=Count(*final), learned=learned and Count(*learned))
+    on = few()._replace(final=few().public, final_name="1,000 digits by key 12345678, embedded test digits")
+    said = " ".join(card.card(one._replace(scores=scores), [], on).split())
+    assert says in said
+    assert ("keyed test minus keyed train" in said) == bool(learned)
+    assert f"public minus final {100 * (0.99 - final[0] / 1000):+.2f} points (" in said
+    assert "Final images: 1,000 digits by key 12345678, embedded test digits." in said
+
+
 def test_a_twin_of_the_courses_own_file_is_named(monkeypatch):
     one = judge(REFERENCE, on=few())
     said = card.card(one, [one._replace(name="model.onnx (the course's)", of_course=True)], few())
@@ -226,5 +247,6 @@ def test_a_twin_of_the_courses_own_file_is_named(monkeypatch):
 def test_the_courses_own_files_are_judged_on_all_digits_within_the_limit(capsys, monkeypatch):
     assert called(monkeypatch, "judge", REFERENCE, "--key", "a long enough key") == 0
     said = capsys.readouterr().out
-    assert "final: 1,000 digits made with the key" in said
+    assert "final: 1,000 digits by key" in said
+    assert "keyed test minus keyed train" in said
     assert said.count("attacked") >= 2

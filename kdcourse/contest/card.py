@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from textwrap import fill
 
 from ..metrics import Interval
-from .judging import Count, Entry
+from .counts import Count, difference
+from .judging import Entry
 from .sets import EPSILON, Digits
 from .tracks import TRACKS, Track, on_front, places, twins
 
@@ -29,6 +30,35 @@ def measure(interval: Interval, unit: str) -> str:
     return f"{interval.mean:.3g} {unit} ({interval.low:.3g} to {interval.high:.3g})"
 
 
+def gaps(entry: Entry) -> list[tuple[str, Interval, str]]:
+    """Differences of accuracies that say how far to trust the public score, each with one sentence."""
+    scores, found = entry.scores, list[tuple[str, Interval, str]]()
+    if scores and scores.final:
+        gap = difference(scores.public, scores.final)
+        bent = " Those behind a key are bent, and harder for everyone." if scores.learned else ""
+        said = "is higher than the final one" if gap.low > 0 else "is not clearly higher than the final one"
+        found.append(
+            ("public minus final", gap, f"Its public score {said}: who chooses on the public digits gains.{bent}")
+        )
+    if scores and scores.final and scores.learned:
+        gap = difference(scores.final, scores.learned)
+        said = "No sign of final digits in its training, and no proof either: who learned from both shows no gap."
+        if gap.low > 0:
+            said = "It is better on keyed test digits than on keyed training digits: ask what it was trained on."
+        found.append(("keyed test minus keyed train", gap, said))
+    return found
+
+
+def points(gap: Interval) -> str:
+    """A difference of two fractions in percentage points.
+
+    >>> points(Interval(0.012, -0.001, 0.025))
+    '+1.20 points (-0.10 to +2.50)'
+    """
+    mean, low, high = (100 * value for value in gap)
+    return f"{mean:+.2f} points ({low:+.2f} to {high:+.2f})"
+
+
 def card(entry: Entry, course: Sequence[Entry], on: Digits, track: str | None = None) -> str:
     """The card of an entry beside the course's own files, for one track or all four."""
     if entry.scores is None:
@@ -38,8 +68,14 @@ def card(entry: Entry, course: Sequence[Entry], on: Digits, track: str | None = 
     ranked = [(each.title, _standing(each, entry, course)) for each in tracks.values()]
     rows = [*head, *_rows(entry, on), *ranked, ("Pareto front", _front(entry, course))]
     lines = [f"{name:<38}{text}" for name, text in rows]
-    said = ["Intervals: 95 %, Clopper and Pearson's for fractions; ranks of two times for medians.", TRANSFER]
-    if on.final is None:
+    said = [
+        "Intervals: 95 %, Clopper and Pearson's for fractions, Newcombe's for differences, two ranks for medians.",
+        TRANSFER,
+        *(sentence for _, _, sentence in gaps(entry)),
+    ]
+    if on.final:
+        said.append(f"Final images: {on.final_name}.")
+    else:
         said.append("No final score: MNIST's 10,000 test digits are not here (--data), and no --key was given.")
     said += [f"It {note}." if not note.startswith(("it ", "this ", "what ")) else f"{note[0].upper()}{note[1:]}."
              for note in entry.notes]  # fmt: skip
@@ -52,7 +88,10 @@ def _rows(entry: Entry, on: Digits) -> list[tuple[str, str]]:
     assert scores
     rows = [(f"public: {scores.public.total} validation digits", percent(scores.public))]
     if scores.final:
-        rows.append((f"final: {on.final_name}"[:37], percent(scores.final)))
+        rows.append((f"final: {on.final_name.partition(',')[0]}"[:37], percent(scores.final)))
+    if scores.learned:
+        rows.append(("keyed training digits", percent(scores.learned)))
+    rows += [(f"  {name}", points(gap)) for name, gap, _ in gaps(entry)]
     rows += [(f"  {name}", percent(count)) for name, count in scores.versions.items()]
     rows.append(("  right in every version", percent(scores.robust)))
     runtime = "the decoded weights in NumPy" if entry.kind == "coded" else "onnxruntime"

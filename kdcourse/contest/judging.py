@@ -1,37 +1,23 @@
 """One submission measured: bytes, accuracy, robustness and time, each with an interval."""
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from scipy.stats import binom, binomtest
 from torch import Tensor
 
 from ..data import data_dir
 from ..metrics import Interval
+from .counts import Count, median_interval
 from .inside import CODED
 from .receiving import SUFFIXES, Refused, check_unchanged, received
-from .sets import Digits, digits
+from .sets import Digits, digits, spread
 from .trying import Limits, plain, tried
 
 REFERENCE = "compressed/model.onnx"
 SEEN = {"lenet_300_100.kdc": "was trained on the full MNIST, and has seen the public digits and those behind a key"}
 """what to know of the course's own files"""
-
-
-class Count(NamedTuple):
-    """Right predictions of so many; `interval` is Clopper and Pearson's, which covers at least 95 % at any accuracy."""
-
-    right: int
-    total: int
-
-    @property
-    def interval(self) -> Interval:
-        """Two-sided, 95 %."""
-        found = binomtest(self.right, self.total).proportion_ci(0.95, method="exact")
-        return Interval(self.right / self.total, float(found.low), float(found.high))
 
 
 class Scores(NamedTuple):
@@ -40,7 +26,7 @@ class Scores(NamedTuple):
     public: Count
     final: Count | None
     versions: dict[str, Count]
-    """of the first images of the set that decides: as they are, corrupted, attacked"""
+    """of images spread over the set that decides: as they are, corrupted, attacked"""
     robust: Count
     """images that are right in all versions"""
     milliseconds: Interval
@@ -48,6 +34,8 @@ class Scores(NamedTuple):
     ratio: Interval
     """to the reference file, in pairs"""
     logits: Tensor
+    learned: Count | None = None
+    """on the keyed digits that are made of embedded training digits"""
 
     @property
     def deciding(self) -> Count:
@@ -98,33 +86,22 @@ def judge(
 
 def measured(content: bytes, on: Digits, limits: Limits) -> tuple[Scores, list[str]]:
     """Scores of a file's content, and what to note; raises `Refused`."""
-    sets = [on.public, *([on.final] if on.final else [])]
+    sets = [split for split in (on.public, on.final, on.learned) if split]
     parts = [split.images for split in sets] + list(on.worse.values())
     found = tried(content, (data_dir() / REFERENCE).read_bytes(), torch.cat(parts), limits)
     logits = found.logits.split([len(part) for part in parts])
     counts = [_count(part.argmax(dim=1) == split.labels) for part, split in zip(logits, sets, strict=False)]
     versions = {}
-    all_right = torch.ones(len(next(iter(on.worse.values()))), dtype=torch.bool)
+    labels = spread(on.deciding, len(parts[-1])).labels
+    all_right = torch.ones(len(labels), dtype=torch.bool)
     for version, part in zip(on.worse, logits[len(sets) :], strict=True):
-        right = part.argmax(dim=1) == on.deciding.labels[: len(part)]
+        right = part.argmax(dim=1) == labels
         versions[version], all_right = _count(right), all_right & right
     ours, ratios = [one for one, _ in found.times], [one / other for one, other in found.times]
     final = counts[1] if on.final else None
     times = median_interval(ours), median_interval(ratios)
-    return Scores(counts[0], final, versions, _count(all_right), *times, found.logits), found.notes
-
-
-def median_interval(values: Sequence[float]) -> Interval:
-    """The median and an interval from two ranks, at least 95 % for independent values of any distribution.
-
-    Raises `Refused` for fewer than six.
-    """
-    values, count = sorted(values), len(values)
-    rank = int(binom.ppf(0.025, count, 0.5))
-    if rank < 1:
-        raise Refused("left too few times to say how long it takes")
-    middle = (values[(count - 1) // 2] + values[count // 2]) / 2
-    return Interval(middle, values[rank - 1], values[count - rank])
+    learned = counts[-1] if on.learned else None
+    return Scores(counts[0], final, versions, _count(all_right), *times, found.logits, learned), found.notes
 
 
 def baselines(on: Digits) -> list[Entry]:

@@ -76,11 +76,11 @@ def cover(images: Tensor, *, side: int, seed: int = 0) -> Tensor:
     return images.masked_fill(inside, 0)
 
 
-CORRUPTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "clean": lambda images: images,
-    "noise": lambda images: add_noise(images, strength=0.1),
-    "blur": lambda images: blur(images, radius=1.2),
-    "faded": lambda images: fade(images, share=0.1),
-    "covered": lambda images: cover(images, side=8),
+CORRUPTIONS: Mapping[str, Callable[..., Tensor]] = {
+    "clean": lambda images, seed=0: images,
+    "noise": lambda images, seed=0: add_noise(images, strength=0.1, seed=seed),
+    "blur": lambda images, seed=0: blur(images, radius=1.2),
+    "faded": lambda images, seed=0: fade(images, share=0.1),
+    "covered": lambda images, seed=0: cover(images, side=8, seed=seed),
 }
-"""Small corruptions of MNIST: all but the covered digits are read by people as before."""
+"""Small corruptions of MNIST, of images and perhaps a ``seed``: people read all but the covered digits as before."""
