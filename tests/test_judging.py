@@ -235,6 +235,7 @@ def test_plain_data_comes_back_as_it_was_sent():
         tensor = torch.tensor([[1, 0], [3, 4], [5, 6]]).to(dtype)
         assert torch.equal(sent(tensor), tensor)
         assert torch.equal(sent(tensor.T), tensor.T)
+        assert torch.equal(sent(tensor[:1, 0]), tensor[:1, 0]), "one entry, and a stride that is not 1"
     assert sent(torch.zeros(0, 3)).shape == (0, 3)
 
 

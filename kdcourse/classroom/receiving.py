@@ -12,6 +12,9 @@ from .inside.encoding import PARTS
 Ask = Callable[[int, tuple[Any, ...], dict[str, Tensor], dict[str, bool]], tuple[Any, dict[str, Tensor]]]
 """what a network of the answer's own makes of inputs: by its number, inputs, state and modes; its value and buffers"""
 
+Slopes = Callable[[int, Tensor], list[Any]]
+"""the gradients of a result, by its number and with the weights of its entries, to each known object"""
+
 REBUILT: dict[str, type[nn.Module]] = {
     f"{kind.__module__}.{kind.__qualname__}": kind
     for kind in (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Linear, nn.Conv1d, nn.Conv2d, nn.BatchNorm1d,
@@ -59,13 +62,33 @@ class Elsewhere(nn.Module):
         return value
 
 
+class _Traced(torch.autograd.Function):
+    """A result whose graph lives with the answer: its gradient to the leaves among the known objects is asked for."""
+
+    @staticmethod
+    def forward(ctx: Any, slopes: Callable[[Tensor], list[Any]], plain: Tensor, *leaves: Tensor) -> Tensor:
+        ctx.slopes, ctx.shapes = slopes, [(leaf.shape, leaf.dtype) for leaf in leaves]
+        return plain.detach()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, weights: Tensor) -> tuple[Tensor | None, ...]:
+        found = ctx.slopes(weights)
+        for slope, (shape, dtype) in zip(found, ctx.shapes, strict=True):
+            if slope is not None and not (isinstance(slope, Tensor) and (slope.shape, slope.dtype) == (shape, dtype)):
+                raise Damaged("a gradient that is none")
+        return None, None, *found
+
+
 class Decoder:
     """Reads one message; ``known`` are the judge's own arguments, ``given`` the exercise's own classes."""
 
     def __init__(
-        self, told: Mapping[str, Any], body: bytes, known: list[Any], given: Mapping[str, Any], ask: Ask
-    ) -> None:
+        self, told: Mapping[str, Any], body: bytes, known: list[Any], given: Mapping[str, Any], ask: Ask,
+        slopes: Slopes | None = None,
+    ) -> None:  # fmt: skip
         self.nodes, self.body, self.known, self.given, self.ask = told["nodes"], body, known, given, ask
+        self.slopes = slopes
         self.made: dict[int, Any] = {}
         self.memories: dict[int, Tensor] = {}
         self.depth = 0
@@ -160,9 +183,21 @@ class Decoder:
                 give_history(plain)
         elif flags.get("requires_grad") and flags.get("leaf"):
             plain.requires_grad_()
+        elif flags.get("history") is not None and self.slopes:
+            return self._traced(plain, _index(flags["history"], 10**6), self.slopes)
         if flags.get("grad") is not None:
             set_gradient(plain, self.value(flags["grad"]))
         return plain
+
+    def _traced(self, plain: Tensor, number: int, slopes: Slopes) -> Tensor:
+        takes = [n for n, own in enumerate(self.known) if isinstance(own, Tensor) and own.is_leaf and own.requires_grad]
+
+        def asked(weights: Tensor) -> list[Any]:
+            found = slopes(number, weights)
+            return [found[n] for n in takes]
+
+        traced: Tensor = _Traced.apply(asked, plain, *(self.known[n] for n in takes))
+        return traced
 
     def _meta(self, dtype: str, shape: list[int]) -> Tensor:
         return torch.empty([_index(side, 2**31) for side in shape], dtype=DTYPES[dtype], device="meta")

@@ -73,7 +73,7 @@ def _renew_tensor(decoder: Decoder, own: Tensor, node: Any) -> None:
     elif flags["leaf"] and own.is_leaf and own.requires_grad != bool(flags["requires_grad"]):
         own.requires_grad_(bool(flags["requires_grad"]))
     if own.is_leaf:
-        set_gradient(own, new.grad)
+        set_gradient(own, new.grad if new.is_leaf else None)
 
 
 def _renew_array(own: "np.ndarray[Any, Any]", new: Any) -> None:

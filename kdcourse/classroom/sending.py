@@ -36,34 +36,42 @@ def pickled(value: Any) -> tuple[bytes, dict[str, Any]]:
 
 def with_helpers(met: Mapping[str, Any]) -> dict[str, Any]:
     """The same, preceded by those of the exercises that they use in turn."""
+    return _with_helpers(met, made=False)
+
+
+def _with_helpers(met: Mapping[str, Any], *, made: bool) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in met.items():
-        found |= with_helpers({key: helper for key, helper in _helpers(value).items() if helper is not value})
+        helpers = {key: helper for key, helper in _helpers(value, made).items() if helper is not value}
+        found |= _with_helpers(helpers, made=True)
         found[name] = value
     return found
 
 
-def _globals(value: Any) -> dict[str, Any]:
+def _globals(value: Any, made: bool) -> dict[str, Any]:
     module = inspect.getmodule(value)
-    names = {node.id for node in ast.walk(_tree(value)) if isinstance(node, ast.Name)}
+    names = {node.id for node in ast.walk(_tree(value, made)) if isinstance(node, ast.Name)}
     return {name: vars(module)[name] for name in sorted(names) if name in vars(module)}
 
 
-def _helpers(value: Any) -> dict[str, Any]:
+def _helpers(value: Any, made: bool) -> dict[str, Any]:
     """Functions and classes of the exercises that the code of one names."""
     return {
         name: used
-        for name, used in _globals(value).items()
+        for name, used in _globals(value, made).items()
         if (inspect.isfunction(used) or inspect.isclass(used)) and used.__module__.startswith(OURS)
     }
 
 
 def source_of(given: Mapping[str, Any]) -> str:
-    """A program that defines them: networks without ``__init__``, because what they hold is sent."""
-    imports, parts = set(), []
-    for value in given.values():
-        parts.append(ast.unparse(_tree(value)))
-        for name, used in _globals(value).items():
+    """A program that defines them: networks without ``__init__``, because what they hold is sent.
+
+    A network that the code of another one makes keeps its ``__init__``.
+    """
+    imports, parts, made = set(), [], _made(given)
+    for key, value in given.items():
+        parts.append(ast.unparse(_tree(value, key in made)))
+        for name, used in _globals(value, key in made).items():
             if isinstance(used, ModuleType):
                 imports.add(f"import {used.__name__} as {name}")
             elif not getattr(used, "__module__", OURS).startswith(OURS):
@@ -71,10 +79,20 @@ def source_of(given: Mapping[str, Any]) -> str:
     return "\n".join(["from __future__ import annotations", *sorted(imports), *parts])
 
 
-def _tree(value: Any) -> ast.Module:
+def _made(given: Mapping[str, Any]) -> set[str]:
+    """Those that are named by the code of others, which may make them."""
+    found: set[str] = set()
+    while True:
+        named = {name for key, value in given.items() for name in _helpers(value, key in found) if name != key}
+        if named <= found:
+            return found
+        found |= named
+
+
+def _tree(value: Any, made: bool) -> ast.Module:
     tree = ast.parse(textwrap.dedent(inspect.getsource(value)))
     [definition] = tree.body
-    if inspect.isclass(value) and issubclass(value, nn.Module) and isinstance(definition, ast.ClassDef):
+    if not made and inspect.isclass(value) and issubclass(value, nn.Module) and isinstance(definition, ast.ClassDef):
         definition.body = [line for line in definition.body if getattr(line, "name", "") != "__init__"]
     for node in ast.walk(tree):
         if isinstance(node, ast.arg):

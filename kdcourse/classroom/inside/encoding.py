@@ -49,6 +49,7 @@ class Encoder:
         self.nodes: list[Any] = []
         self.body = bytearray()
         self.modules: list[nn.Module] = []
+        self.results: list[Tensor] = []
         self._given = {id(value): name for name, value in given.items()}
         self._known = {id(value): number for number, value in enumerate(known)}
         self._places: dict[int, int] = {}
@@ -106,6 +107,9 @@ class Encoder:
                                  "requires_grad": value.requires_grad}  # fmt: skip
         if value.is_leaf and value.grad is not None:
             flags["grad"] = self.value(value.grad)
+        if value.requires_grad and not value.is_leaf and not flags["parameter"]:
+            flags["history"] = len(self.results)  # its gradient is asked for by this number
+            self.results.append(value)
         plain = torch.Tensor.detach(value).as_subclass(Tensor)
         dtype, shape = str(plain.dtype).removeprefix("torch."), list(plain.shape)
         if plain.is_meta:
@@ -116,7 +120,7 @@ class Encoder:
             memory = plain.data_ptr(), dtype, *shape, *plain.stride(), plain.is_conj(), plain.is_neg()
             flags["memory"] = self._memories.setdefault(memory, len(self._memories))
         self._room_for(plain.numel() * plain.element_size())
-        dense = plain.cpu().resolve_conj().resolve_neg().contiguous()
+        dense = plain.cpu().resolve_conj().resolve_neg().clone(memory_format=torch.contiguous_format)
         start = len(self.body)
         self.body += dense.reshape(-1).view(torch.uint8).numpy().tobytes() if dense.numel() else b""
         return ["tensor", dtype, shape, start, flags]

@@ -58,6 +58,8 @@ class Runner:
         self.space: dict[str, Any] = {"__name__": "__main__"}
         self.given: dict[str, Any] = {"__name__": "given"}
         self.modules: list[nn.Module] = []
+        self.results: list[Tensor] = []
+        self.known: list[Any] = []
         self.called: list[str] = []
         self.prints = Prints()
 
@@ -115,8 +117,22 @@ class Runner:
             except Exception as failed:
                 encoder = Encoder(known, self.given)
                 told, error = encoder.message(value=None, gradients=[]), error or failed
-        self.modules = encoder.modules
+        self.modules, self.results, self.known = encoder.modules, encoder.results, known
         self._reply(told | {"error": described(error), "graph": graph}, bytes(encoder.body))
+
+    def slopes(self, asked: dict[str, Any], body: bytes) -> None:
+        """The gradients of a result of the last call, with these weights, by the known tensors that take one."""
+        weights = pickle.loads(body)
+        takes = [isinstance(value, Tensor) and value.is_leaf and value.requires_grad for value in self.known]
+        leaves = [value for value, taken in zip(self.known, takes, strict=True) if taken]
+        result = self.results[asked["slopes"]]
+        found, error = self._caught(
+            lambda: torch.autograd.grad(result, leaves, weights, retain_graph=True, allow_unused=True)
+        )
+        each = iter(found or [None] * len(leaves))
+        encoder = Encoder([], self.given)
+        told = encoder.message(value=[next(each) if taken else None for taken in takes])
+        self._reply(told | {"error": described(error)}, bytes(encoder.body))
 
     def probe(self, asked: dict[str, Any], body: bytes) -> None:
         """What a network of the answer's own makes of these inputs, with this state and these modes."""
@@ -191,5 +207,7 @@ def main(link: socket.socket) -> None:
             os._exit(0)
         if "probe" in asked:
             runner.probe(asked, body)
+        elif "slopes" in asked:
+            runner.slopes(asked, body)
         else:
             runner.call(asked, body)
