@@ -488,11 +488,28 @@ def assert_same_verdict(id: str, function) -> None:
 @pytest.mark.parametrize(
     ("id", "name"),
     [("04.1", "the norms in eval mode only"), ("04.2", "T² left out"), ("13.2", "memory shared"),
-     ("13.2", "with a history")],
+     ("13.2", "with a history"), ("22.01", "detached"), ("22.08", "one teacher for all")],
 )  # fmt: skip
 def test_what_an_answer_leaves_behind_is_judged_as_by_check(id, name):
     [wrong] = (m.wrong for m in exercises[id].misconceptions if m.name == name)
     assert_same_verdict(id, wrong)
+
+
+@pytest.mark.parametrize("id", ["22.01", "22.08", "22.20"])
+def test_a_gradient_to_a_cases_network_and_a_network_that_another_makes_reach_the_judge(id):
+    assert_same_verdict(id, exercises[id].reference)
+
+
+def test_the_gradient_of_a_result_is_compared_and_not_only_asked_for():
+    source = (
+        "def fixed_1(net, images, layer):\n    part = net[: layer + 1](images)\n"
+        "    out = net[layer + 1 :](part.clone())\n"
+    )
+    for end, kind in (("out, part", "right"), ("(out + out.detach()) / 2, part", "wrong"), ("out, part * 1", "right")):
+        cells = [NotebookNode(cell_type="code", source=f"{source}    return {end}")]
+        found = mark(exercises["22.01"], cells_of(NotebookNode(cells=cells)), 2)
+        assert found.kind == kind, found.message
+        assert kind == "right" or "gradient of the output" in found.message
 
 
 def test_a_tensor_given_twice_and_a_zero_that_can_be_trained_reach_the_judge_as_they_are():
