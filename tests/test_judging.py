@@ -488,7 +488,8 @@ def assert_same_verdict(id: str, function) -> None:
 @pytest.mark.parametrize(
     ("id", "name"),
     [("04.1", "the norms in eval mode only"), ("04.2", "T² left out"), ("13.2", "memory shared"),
-     ("13.2", "with a history"), ("22.01", "detached"), ("22.08", "one teacher for all")],
+     ("13.2", "with a history"), ("22.01", "detached"), ("22.01", "hook left behind"),
+     ("22.08", "one teacher for all")],
 )  # fmt: skip
 def test_what_an_answer_leaves_behind_is_judged_as_by_check(id, name):
     [wrong] = (m.wrong for m in exercises[id].misconceptions if m.name == name)

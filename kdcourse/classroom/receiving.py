@@ -219,6 +219,7 @@ class Decoder:
         own: dict[str, Any],
         number: int,
         name: str,
+        hooks: Any,
         place: int | None,
     ) -> nn.Module:
         kind = self._given(given, nn.Module) if given and path else REBUILT.get(path)

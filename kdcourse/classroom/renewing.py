@@ -5,9 +5,12 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
+from .inside.encoding import HOOKS
 from .receiving import Damaged, Decoder, give_history, set_gradient
 
+MOST_HOOKS = 1000
 PLAIN = bool | int | float | str | None
 
 
@@ -15,7 +18,8 @@ def renew(decoder: Decoder, sent: list[Any], arguments: list[Any], keywords: Map
     """Bring the known objects to the state that was sent.
 
     What a case knows of its networks (how they began, what they were given) stays: of a network only parameters,
-    buffers, parts, modes and plain settings are renewed, and the lists that the case has it write into.
+    buffers, parts, modes, plain settings and the number of hooks are renewed, and the lists that the case has it
+    write into.
     """
     if len(sent) != len(decoder.known):
         raise Damaged("not the objects that were sent")
@@ -53,13 +57,25 @@ def _outside_networks(root: Any) -> set[int]:
 def _renew_network(decoder: Decoder, own: nn.Module, node: Any) -> None:
     if node[0] != "module":
         raise Damaged("a network that is none")
-    _, _, _, parts, settings, *_ = node
+    _, _, _, parts, settings, _, _, hooks = node
     decoder.fill(own, parts)
+    for holder, count in zip(HOOKS, hooks, strict=True):
+        _renew_hooks(vars(own)[holder], count)
     for name, sent in settings.items():
         old = vars(own).get(name)
         acts = name.startswith("__") or callable(getattr(type(own), name, None))
         if not acts and isinstance(sent, PLAIN) and isinstance(old, PLAIN):
             vars(own)[name] = sent
+
+
+def _renew_hooks(own: dict[int, Any], count: Any) -> None:
+    """As many as the answer left: one of its own is a stand-in that does nothing."""
+    if type(count) is not int or not 0 <= count <= MOST_HOOKS:
+        raise Damaged("more hooks than can be")
+    while len(own) > count:
+        own.popitem()
+    while len(own) < count:
+        own[RemovableHandle(own).id] = lambda *_: None
 
 
 def _renew_tensor(decoder: Decoder, own: Tensor, node: Any) -> None:

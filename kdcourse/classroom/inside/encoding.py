@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 PARTS = ("_parameters", "_buffers", "_modules")
+HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 BOOKKEEPING = set(vars(nn.Module())) - {"training"}
 MOST_BYTES, MOST_NODES = 64 * 2**20, 200_000
 
@@ -143,13 +144,11 @@ class Encoder:
         parts = {name: [[key, self.value(part)] for key, part in vars(value).get(name, {}).items()] for name in PARTS}
         own = {key: self.value(part) for key, part in vars(value).items() if key not in BOOKKEEPING}
         self.modules.append(value)
-        hooks = [
-            hook for name in ("_forward_hooks", "_forward_pre_hooks") for hook in vars(value).get(name, {}).values()
-        ]
-        altered = "forward" in own or any(id(hook) not in self._given for hook in hooks)
+        hooks = [list(vars(value).get(name, {}).values()) for name in HOOKS]
+        altered = "forward" in own or any(id(hook) not in self._given for kind in hooks for hook in kind)
         kind = type(value)
         path = "" if altered else f"{kind.__module__}.{kind.__qualname__}"
-        return ["module", given, path, parts, own, len(self.modules) - 1, kind.__name__]
+        return ["module", given, path, parts, own, len(self.modules) - 1, kind.__name__, [len(each) for each in hooks]]
 
     def _optimizer(self, value: torch.optim.Optimizer) -> list[Any]:
         groups = [{key: self.value(part) for key, part in group.items()} for group in value.param_groups]
