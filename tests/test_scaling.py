@@ -24,9 +24,13 @@ def torchrun(*arguments, processes=2, script=HERE / "scaling_worker.py"):
     """Start ``script`` in ``processes`` processes, which find each other at a free port."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     environment = {**os.environ, "PYTHONPATH": PLACES, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [*command, str(script), *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=240
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([*command, str(script), *map(str, arguments)], env=environment, **pipes) as launch:
+        try:
+            out, err = launch.communicate(timeout=240)
+        finally:
+            launch.terminate()  # if it still runs: torchrun then ends its processes
+    return subprocess.CompletedProcess(launch.args, launch.returncode, out, err)
 
 
 @pytest.fixture(scope="module")
