@@ -28,6 +28,7 @@ import few_labels  # noqa: E402
 import hinton2015  # noqa: E402
 import low_rank  # noqa: E402
 import privacy  # noqa: E402
+import scaling  # noqa: E402
 import store  # noqa: E402
 import subliminal  # noqa: E402
 import two_tasks  # noqa: E402
@@ -371,3 +372,11 @@ def test_a_stored_try_of_notebook_20_can_be_measured_again(job, key):
     measure = getattr(job, "measure", attacks.measure)
     # another instruction set rounds differently: the five seeds of an arm lie within 4 points of each other
     assert measure(**key)["test"] == pytest.approx(store.find(store.load(job.RESULTS), key)["test"], abs=0.03)
+
+
+def test_every_time_of_notebook_21_is_stored_for_every_round():
+    stored = store.load(scaling.RESULTS)["records"]
+    rounds = [key | {"round": round} for round in scaling.ROUNDS for _, key in scaling.wanted()]
+    assert len(stored) == 1 + len(rounds)
+    assert all(any(key.items() <= record.items() for record in stored) for key in rounds)
+    assert store.find(store.load(scaling.RESULTS), {"part": "operations"})["operations"] == scaling.operations()
