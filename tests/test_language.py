@@ -84,7 +84,8 @@ KEYS = set(arms())
 
 
 def strings(source):
-    """Strings of more than one word in a program, docstrings among them."""
+    """Strings of more than one word in a program, docstrings among them; a file that a cell writes is a program."""
+    source = source.partition("\n")[2] if source.startswith("%%writefile") else source
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value.strip():
             yield from [node.value] if node.value not in KEYS else []
