@@ -165,7 +165,7 @@ EXERCISE = Exercise(
         "tokens. `mask` (N, T) of integers is 1 at a token and 0 at padding, which may stand left, right or between. "
         "Write `my_pool(tokens, mask)`: for each sentence the mean of the vectors at its tokens, a tensor (N, D) of "
         "the dtype of `tokens`. A sentence without any token gets the zero vector. What stands at padding may be "
-        "anything, NaN and infinity too: it changes nothing, and its gradient is 0. Of float16 and bfloat16 take the "
+        "anything, NaN and infinity too: it changes nothing, and its gradient is 0. For float16 and bfloat16 take the "
         "mean in float32 and convert it back. The gradient flows to `tokens`."
     ),
     skeleton='def my_pool(tokens, mask):\n    """The mean of each sentence\'s token vectors: (N, D)."""\n    ...',

@@ -190,9 +190,9 @@ EXERCISE = Exercise(
         "be neighbours. `order` is a list of all speeches, each once, already shuffled. Write "
         "`my_split(speeches, order, *, fraction)`. The test set is made of the first k speeches of `order`, with all "
         "their paragraphs: choose k so that the number of test *paragraphs* is as near as possible to `fraction` times "
-        "the number of all paragraphs, of two equally near the smaller k. Each side gets at least one speech. Return "
-        "two lists of paragraph numbers, `train` and `test`, both in ascending order. Raise a `ValueError` if there "
-        "are fewer than two speeches."
+        "the number of all paragraphs; if two are equally near, take the smaller k. Each side gets at "
+        "least one speech. Return two lists of paragraph numbers, `train` and `test`, both in ascending order. Raise a "
+        "`ValueError` if there are fewer than two speeches."
     ),
     skeleton=(
         "def my_split(speeches, order, *, fraction):\n"

@@ -166,8 +166,8 @@ EXERCISE = Exercise(
         "is left out. Write `my_embed(ids, table, weights)`. A sentence's vector is the sum over its tokens of weight "
         "times row, where a repeated token counts each time, divided by its own Euclidean length. A sentence with no "
         "token of positive weight gets the zero vector. Return a tensor (N, D) of the dtype of `table`. The gradient "
-        "flows to `table`, through the division too; nothing in it is NaN, and a zero vector has none. No other "
-        "sum is zero."
+        "flows to `table`, through the division too; nothing in the gradient is NaN, and a zero vector passes none on. "
+        "No other sum is zero."
     ),
     skeleton=(
         "def my_embed(ids, table, weights):\n"

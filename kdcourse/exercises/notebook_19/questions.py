@@ -14,8 +14,8 @@ QUESTIONS = (
     ),
     Question(
         "19.b",
-        "A teacher runs its text through six layers; a table of token vectors only adds up rows. Which of these two "
-        "sentences can the table not tell apart: “the bank of the river” and “the river of the bank”?",
+        "A teacher runs its text through six layers; a table of token vectors only adds up rows. Can the table tell "
+        "“the bank of the river” from “the river of the bank”?",
         (
             Choice("It can: the order of the words differs", "A sum does not know in which order it was added."),
             Choice("It cannot: both have the same rows", "Same tokens, same sum, same vector.", right=True),
