@@ -234,6 +234,7 @@ def test_the_card_says_how_far_to_trust_the_public_score(final, learned, says):
     assert says in said
     assert ("keyed test minus keyed train" in said) == bool(learned)
     assert f"public minus final {100 * (0.99 - final[0] / 1000):+.2f} points (" in said
+    assert "final: 1,000 digits by key 12345678 " in said
     assert "Final images: 1,000 digits by key 12345678, embedded test digits." in said
 
 

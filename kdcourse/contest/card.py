@@ -88,7 +88,7 @@ def _rows(entry: Entry, on: Digits) -> list[tuple[str, str]]:
     assert scores
     rows = [(f"public: {scores.public.total} validation digits", percent(scores.public))]
     if scores.final:
-        rows.append((f"final: {on.final_name.partition(',')[0]}"[:37], percent(scores.final)))
+        rows.append((f"final: {on.final_name.partition(', ')[0]}"[:37], percent(scores.final)))
     if scores.learned:
         rows.append(("keyed training digits", percent(scores.learned)))
     rows += [(f"  {name}", points(gap)) for name, gap, _ in gaps(entry)]
