@@ -173,6 +173,17 @@ def test_one_process_needs_no_launcher_and_trains_as_training_does():
     torch.testing.assert_close(*ends, rtol=1e-5, atol=1e-7)
 
 
+def test_a_step_without_positions_leaves_gradients_of_zero():
+    from accelerate import Accelerator
+
+    from kdcourse.scaling import mean_gradients
+
+    accelerator, layer = Accelerator(cpu=True), nn.Linear(4, 3)
+    accelerator.backward((layer(torch.randn(2, 4)) * 0).sum())
+    assert mean_gradients(accelerator, layer.parameters(), 0) == 0
+    assert torch.equal(layer.weight.grad, torch.zeros(3, 4))
+
+
 def test_what_is_one_processs_affair_is_refused():
     from accelerate import Accelerator
 

@@ -27,7 +27,7 @@ def mean_gradients(accelerator: "Accelerator", parameters: Iterable[nn.Parameter
     (4.0, 3.0)
     """
     total: Tensor = accelerator.reduce(torch.as_tensor(positions, dtype=torch.float64, device=accelerator.device))
-    factor = accelerator.gradient_accumulation_steps * accelerator.num_processes / total
+    factor = accelerator.gradient_accumulation_steps * accelerator.num_processes / total.clamp(min=1)  # 0 / 0 is NaN
     for parameter in parameters:
         if parameter.grad is not None:
             parameter.grad.mul_(factor)
