@@ -72,6 +72,20 @@ def load_mnist(subset: bool = True, root: str | os.PathLike[str] | None = None) 
     return _load_subset() if subset else _load_full(Path(root).expanduser() if root else full_dir())
 
 
+def load_full_test(root: str | os.PathLike[str]) -> Split:
+    """The full set's 10,000 test digits alone, from ``root``: no 60,000 others to read, and no torchvision.
+
+    Raises ``FileNotFoundError`` where they are not there, ``ValueError`` naming a file that is truncated or altered.
+
+    >>> load_full_test("nowhere")
+    Traceback (most recent call last):
+    FileNotFoundError: ...
+    """
+    images, labels = (_whole(Path(root) / "MNIST" / "raw", name) for name in FULL_SHA256 if name.startswith("t10k"))
+    pixels = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28)
+    return _split(pixels, np.frombuffer(labels, np.uint8, offset=8))
+
+
 def data_dir() -> Path:
     """The course's ``data/`` folder: the checkout's where this package lies in one, else ``data`` in the cwd.
 
@@ -195,9 +209,8 @@ def _load_full(root: Path) -> Mnist:
     missing = [name for name in FULL_SHA256 if not (raw / name).is_file()]
     if missing:
         _download(root, raw)
-    for name, digest in FULL_SHA256.items():
-        if hashlib.sha256((raw / name).read_bytes()).hexdigest() != digest:
-            raise ValueError(f"{raw / name} is truncated or altered: delete it and load again, or put it there again")
+    for name in FULL_SHA256:
+        _whole(raw, name)
     everything, test = mnist(str(root), train=True), mnist(str(root), train=False)
     labels = everything.targets.numpy()
     held_out = [order[: FULL_VALIDATION // 10] for order in stratified_order(labels).values()]
@@ -210,6 +223,14 @@ def _load_full(root: Path) -> Mnist:
         _split(pixels[validation], labels[validation]),
         _split(test.data.numpy(), test.targets.numpy()),
     )
+
+
+def _whole(raw: Path, name: str) -> bytes:
+    """The content of one of the four files."""
+    content = (raw / name).read_bytes()
+    if hashlib.sha256(content).hexdigest() != FULL_SHA256[name]:
+        raise ValueError(f"{raw / name} is truncated or altered: delete it and load again, or put it there again")
+    return content
 
 
 def _torchvision_mnist() -> Any:

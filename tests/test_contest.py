@@ -89,6 +89,14 @@ def test_a_coded_convolution_is_the_networks(tmp_path):
         np.testing.assert_allclose(logits, coded(few().public.images).numpy(), atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize(("count", "side", "size"), [(1, 28, 3), (3, 7, 5), (2, 9, 1)])
+def test_a_convolution_in_numpy_is_pytorchs(count, side, size):
+    values, weight, bias = torch.randn(count, 2, side, side), torch.randn(4, 2, size, size), torch.randn(4)
+    expected = torch.nn.functional.conv2d(values, weight, bias, stride=2, padding=size // 2)
+    found = inside.convolution(values.numpy(), weight.numpy(), bias.numpy())
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("network", "why"),
     [(mlp((5,)), ""), (torch.nn.Sequential(torch.nn.Linear(784, 9)), "ends in outputs"),
@@ -204,16 +212,14 @@ def test_a_key_chooses_which_digits_are_taken():
         keyed_digits(split, "a long enough key", count=1001)
 
 
-class Full:
-    """What `load_mnist` gives where the full set is there: black images, and labels that say where they come from."""
-
-    test = Split(torch.zeros(3000, 1, 28, 28), torch.full((3000,), 7))
+FULL = Split(torch.zeros(3000, 1, 28, 28), torch.full((3000,), 7))
+"""what `load_full_test` gives: black images, and labels that say where they come from"""
 
 
 def test_the_sets_are_mnists_test_file_bent_by_the_key_where_it_is_there(tmp_path, monkeypatch):
     seeds, embedded = [], load_mnist()
     monkeypatch.setattr(sets, "worse", lambda split, seed=0: seeds.append(seed) or {"clean": split.images})
-    monkeypatch.setattr(sets, "load_mnist", lambda subset=True, root=None: embedded if subset else Full)
+    monkeypatch.setattr(sets, "load_full_test", lambda root: FULL)
     without = sets.digits("a long enough key", None) if not os.environ.get("KDCOURSE_DATA") else None
     (tmp_path / "MNIST" / "raw").mkdir(parents=True)
     for name in sets.FULL_SHA256:
@@ -221,7 +227,7 @@ def test_the_sets_are_mnists_test_file_bent_by_the_key_where_it_is_there(tmp_pat
     found, plain = sets.digits("a long enough key", tmp_path), sets.digits(None, tmp_path)
     assert found.final.labels.tolist() == [7] * 1000
     assert "MNIST's test file" in found.final_name
-    assert plain.final is Full.test
+    assert plain.final is FULL
     assert plain.learned is None
     assert seeds[-2:] == [sets.seed_of("a long enough key"), 0]
     assert torch.equal(found.learned.images, keyed_digits(

@@ -215,6 +215,13 @@ def test_the_folder_may_be_named_by_the_environment(full, monkeypatch):
 
 
 @needs_full
+def test_the_test_digits_alone_are_those_of_the_full_set(full):
+    found = data.load_full_test(FULL)
+    assert torch.equal(found.images, full.test.images)
+    assert torch.equal(found.labels, full.test.labels)
+
+
+@needs_full
 @pytest.mark.parametrize("name", data.FULL_SHA256)
 @pytest.mark.parametrize("damage", ["truncated", "altered"])
 def test_a_damaged_full_file_is_named_and_never_loaded(name, damage, tmp_path):
@@ -228,6 +235,9 @@ def test_a_damaged_full_file_is_named_and_never_loaded(name, damage, tmp_path):
     (raw / name).write_bytes(content if damage == "altered" else content[:-1])
     with pytest.raises(ValueError, match=f"{name} is truncated or altered"):
         data.load_mnist(subset=False, root=tmp_path)
+    if name.startswith("t10k"):
+        with pytest.raises(ValueError, match=f"{name} is truncated or altered"):
+            data.load_full_test(tmp_path)
 
 
 @pytest.fixture

@@ -277,10 +277,13 @@ def linear(values: Array, weight: Array, bias: Array) -> Array:
 
 def convolution(values: Array, weight: Array, bias: Array) -> Array:
     """Stride 2, padding k // 2."""
-    size = weight.shape[2]
-    padded = np.pad(values, ((0, 0), (0, 0), (size // 2, size // 2), (size // 2, size // 2)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(2, 3))[:, :, ::2, ::2]
-    rows, columns = windows.shape[2:4]
-    cells = windows.transpose(0, 2, 3, 1, 4, 5).reshape(len(values), rows * columns, -1)
+    size, (count, channels, high, wide) = weight.shape[2], values.shape
+    edge, rows, columns = size // 2, (high + 1) // 2, (wide + 1) // 2
+    padded = np.zeros((count, channels, high + 2 * edge, wide + 2 * edge), np.float32)
+    padded[:, :, edge : edge + high, edge : edge + wide] = values
+    image, channel, row, column = padded.strides  # np.pad and sliding_window_view take most of the time of one image
+    steps = image, 2 * row, 2 * column, channel, row, column
+    windows = np.ndarray((count, rows, columns, channels, size, size), np.float32, padded, 0, steps)
+    cells = windows.reshape(count, rows * columns, -1)
     result: Array = (cells @ weight.reshape(len(weight), -1).T + bias).transpose(0, 2, 1)
-    return np.ascontiguousarray(result).reshape(len(values), len(weight), rows, columns)
+    return np.ascontiguousarray(result).reshape(count, len(weight), rows, columns)

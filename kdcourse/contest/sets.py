@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 from torch import Tensor
 
-from ..data import FULL_SHA256, Split, data_dir, full_dir, load_mnist
+from ..data import FULL_SHA256, Split, data_dir, full_dir, load_full_test, load_mnist
 from ..models import load_model
 from ..robustness import CORRUPTIONS, pgd_attack
 
@@ -69,7 +69,7 @@ def digits(key: str | None = None, folder: Path | None = None) -> Digits:
     embedded, root = load_mnist(), folder or full_dir()
     final, learned, name = None, None, ""
     if all((root / "MNIST" / "raw" / file).is_file() for file in FULL_SHA256):  # else it would be downloaded
-        final, name = load_mnist(subset=False, root=root).test, "MNIST's 10,000 test digits"
+        final, name = load_full_test(root), "MNIST's 10,000 test digits"
     elif folder is not None:
         raise FileNotFoundError(f"the full MNIST is not in {folder}: data/README.md says which four files it has")
     if key is not None:
