@@ -517,7 +517,7 @@ def test_the_front_and_the_twins():
     several = [entry("a", 900, 990, logits=1.0), entry("b", 500, 980, logits=2.0), entry("c", 950, 985, logits=1.00001)]
     assert {each.name for each in on_front(several)} == {"a", "b"}
     assert twins([*several, several[0]._replace(name="d"), REFUSED]) == {
-        "c": "other bytes, and the outputs of a on every image", "d": "the same bytes as a"}  # fmt: skip
+        "c": "other bytes, and the outputs of a on every public digit", "d": "the same bytes as a"}  # fmt: skip
 
 
 def test_the_same_network_in_another_container_is_found(tmp_path):

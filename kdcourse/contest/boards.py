@@ -10,7 +10,8 @@ from typing import Any
 
 from .._base.files import read_whole, write_whole
 from .._base.places import say
-from .judging import Entry, baselines, judge
+from .course import baselines
+from .judging import Entry, judge
 from .receiving import SUFFIXES
 from .sets import Digits
 from .tracks import TRACKS, places

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from .._base.places import say
 from .card import card
-from .judging import baselines, judge
+from .course import baselines
+from .judging import judge
 from .sets import digits
 from .tracks import TRACKS
 

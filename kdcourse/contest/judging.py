@@ -11,13 +11,11 @@ from ..data import data_dir
 from ..metrics import Interval
 from .counts import Count, median_interval
 from .inside import CODED
-from .receiving import SUFFIXES, Refused, check_unchanged, received
+from .receiving import Refused, check_unchanged, received
 from .sets import Digits, digits, spread
 from .trying import Limits, plain, tried
 
 REFERENCE = "compressed/model.onnx"
-SEEN = {"lenet_300_100.kdc": "was trained on the full MNIST, and has seen the public digits and those behind a key"}
-"""what to know of the course's own files"""
 
 
 class Scores(NamedTuple):
@@ -34,6 +32,7 @@ class Scores(NamedTuple):
     ratio: Interval
     """to the reference file, in pairs"""
     logits: Tensor
+    """of the public digits"""
     learned: Count | None = None
     """on the keyed digits that are made of embedded training digits"""
 
@@ -101,19 +100,7 @@ def measured(content: bytes, on: Digits, limits: Limits) -> tuple[Scores, list[s
     final = counts[1] if on.final else None
     times = median_interval(ours), median_interval(ratios)
     learned = counts[-1] if on.learned else None
-    return Scores(counts[0], final, versions, _count(all_right), *times, found.logits, learned), found.notes
-
-
-def baselines(on: Digits) -> list[Entry]:
-    """The course's own files, judged like any other: those in data/baselines, or else what else it has compressed."""
-    folder = data_dir() / "baselines"
-    paths = [path for path in sorted(folder.glob("*")) if path.suffix in SUFFIXES]
-    paths = paths or [data_dir() / name for name in (REFERENCE, *SEEN)]
-    judged = [judge(path, on=on, name=f"{path.name} (the course's)") for path in paths]
-    return [
-        entry._replace(of_course=True, notes=[*entry.notes, *filter(None, [SEEN.get(path.name)])])
-        for entry, path in zip(judged, paths, strict=True)
-    ]
+    return Scores(counts[0], final, versions, _count(all_right), *times, logits[0], learned), found.notes
 
 
 def _count(right: Tensor) -> Count:

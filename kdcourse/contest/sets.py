@@ -60,15 +60,16 @@ class Digits(NamedTuple):
         return self.final or self.public
 
 
-def digits(key: str | None = None, folder: Path | None = None) -> Digits:
+def digits(key: str | None = None, folder: Path | None = None, *, full: bool = True) -> Digits:
     """The sets. Final digits are MNIST's test file, where ``folder`` (or ``$KDCOURSE_DATA``) has it.
 
-    With a ``key`` they are made from it, or else from the embedded test digits; all that is drawn follows from the key.
+    With a ``key`` they are made from it, or else, or for ``full=False``, from the embedded test digits; all that is
+    drawn follows from the key.
     Raises ``FileNotFoundError`` where ``folder`` lacks the full MNIST, ``ValueError`` for a short key.
     """
     embedded, root = load_mnist(), folder or full_dir()
     final, learned, name = None, None, ""
-    if all((root / "MNIST" / "raw" / file).is_file() for file in FULL_SHA256):  # else it would be downloaded
+    if full and all((root / "MNIST" / "raw" / file).is_file() for file in FULL_SHA256):  # else it would be downloaded
         final, name = load_full_test(root), "MNIST's 10,000 test digits"
     elif folder is not None:
         raise FileNotFoundError(f"the full MNIST is not in {folder}: data/README.md says which four files it has")

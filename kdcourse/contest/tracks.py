@@ -90,14 +90,14 @@ def on_front(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def twins(entries: Sequence[Entry]) -> Mapping[str, str]:
-    """By name, the first entry with the same bytes, or with the same outputs on every image in another file."""
+    """By name, the first entry with the same bytes, or with the same outputs on the public digits."""
     found: dict[str, str] = {}
     for index, entry in enumerate(entries):
         for other in entries[:index]:
             if entry.size and entry.digest == other.digest:
                 found[entry.name] = f"the same bytes as {other.name}"
             elif entry.scores and other.scores and _same(entry.scores, other.scores):
-                found[entry.name] = f"other bytes, and the outputs of {other.name} on every image"
+                found[entry.name] = f"other bytes, and the outputs of {other.name} on every public digit"
             if entry.name in found:
                 break
     return found
