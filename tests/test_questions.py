@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import torch
+from scipy.stats import binomtest
 
 from kdcourse import exercises as course
 from kdcourse.exercises.engine import asking
@@ -116,6 +117,8 @@ def test_the_numbers_in_the_questions_are_right():
     interval = paired_interval([0.4, -0.3, 0.6, 0.1, -0.2], [0.0] * 5)
     assert interval.low == pytest.approx(-0.36, abs=0.005)
     assert interval.high == pytest.approx(0.60, abs=0.005)
+    low, high = binomtest(495, 500).proportion_ci(0.95, method="exact")
+    assert (round(low, 3), round(high, 3)) == (0.977, 0.997)
     p, q = torch.tensor([0.5, 0.5]), torch.tensor([0.0, 1.0])
     assert (p * (p / q).log()).sum().item() == float("inf")
     z = torch.tensor([5.0, 2.0, 1.0])
