@@ -15,8 +15,8 @@ import torch
 from kdcourse.data import load_mnist
 from kdcourse.export import run
 from kdcourse.metrics import accuracy
-from kdcourse.models import load_model, mlp
-from kdcourse.quantization import entropy_bytes, load_shared, model_bytes, read_coded, write_coded
+from kdcourse.models import conv_net, load_model, mlp
+from kdcourse.quantization import entropy_bytes, fold_batchnorm, load_shared, model_bytes, read_coded, write_coded
 from kdcourse.training import evaluate, predict
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -128,3 +128,47 @@ def test_the_coded_lenet_makes_the_errors_that_are_stored(lenet):
         split = getattr(digits, name)
         errors = int((predict(network, split.images).argmax(dim=1) != split.labels).sum())
         assert errors == pytest.approx(record[f"{name} errors"], abs=2)
+
+
+BASELINES = ROOT / "data" / "baselines"
+OF_BASELINES = json.loads((ROOT / "data" / "results" / "baselines.json").read_text(encoding="utf-8"))["records"]
+KEPT = [record for record in OF_BASELINES if "file" in record]
+
+
+def of_baseline(path, images):
+    """The logits of a baseline, a coded one rebuilt by PyTorch, where the judge has NumPy."""
+    if path.suffix == ".onnx":
+        return run(path, images)
+    shared = read_coded(path)
+    widths = [len(entry.indices) for entry in shared.values() if entry.indices.ndim == 4]
+    network = fold_batchnorm(conv_net(widths).eval())
+    load_shared(network, shared)
+    return predict(network, images)
+
+
+def test_every_track_of_the_capstone_has_its_baseline_and_there_is_no_other_file():
+    assert sorted(record["track"] for record in KEPT) == ["accurate", "fastest", "robust", "smallest"]
+    assert sorted(path.name for path in BASELINES.iterdir()) == sorted(record["file"] for record in KEPT)
+
+
+@pytest.mark.parametrize("record", KEPT, ids=lambda record: record["track"])
+def test_a_baseline_is_the_best_of_its_tries_and_computes_what_is_stored(record):
+    path, digits = BASELINES / record["file"], load_mnist()
+    assert path.stat().st_size == record["bytes"]
+    for name in ("validation", "test"):
+        split = getattr(digits, name)
+        assert accuracy(of_baseline(path, split.images), split.labels) == pytest.approx(record[name], abs=0.002)
+    missed = "wrong in a version" if record["track"] == "robust" else "validation errors"
+    tries = {each["attempt"]: each for each in OF_BASELINES if "attempt" in each and each["track"] == record["track"]}
+    assert tries[record["seed"]][missed] == min(each[missed] for each in tries.values())
+    assert tries[record["seed"]]["bytes"] == record["bytes"]
+
+
+@pytest.mark.skipif(
+    not (FULL / "MNIST").is_dir(), reason="the full MNIST is not here: name its folder by KDCOURSE_DATA"
+)
+@pytest.mark.parametrize("record", KEPT, ids=lambda record: record["track"])
+def test_a_baseline_makes_the_final_errors_that_are_stored(record):
+    test = load_mnist(subset=False, root=FULL).test
+    errors = int((of_baseline(BASELINES / record["file"], test.images).argmax(dim=1) != test.labels).sum())
+    assert errors == pytest.approx(record["final errors"], abs=3)
