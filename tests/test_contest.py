@@ -37,7 +37,17 @@ from kdcourse.data import Split, load_mnist
 from kdcourse.export import run
 from kdcourse.metrics import Interval, accuracy_interval
 from kdcourse.models import conv_net, load_model, mlp
-from kdcourse.quantization import fold_batchnorm, load_shared, read_coded, share_model, shared_weights, write_coded
+from kdcourse.quantization import (
+    SharedWeight,
+    fold_batchnorm,
+    load_shared,
+    read_coded,
+    share_model,
+    shared_weights,
+    write_coded,
+)
+from kdcourse.quantization._decoding import decode_and_measure
+from kdcourse.quantization.coding import _header
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of memory and calls are Linux's")
 POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes with names, and links are for administrators")
@@ -87,6 +97,46 @@ def test_a_coded_convolution_is_the_networks(tmp_path):
     _, logits = here((tmp_path / "net.kdc").read_bytes())
     with torch.no_grad():
         np.testing.assert_allclose(logits, coded(few().public.images).numpy(), atol=1e-4, rtol=1e-3)
+
+
+def coded(tmp_path, *tensors):
+    """The bytes of a coded file, and what they are spent on."""
+    shared = {f"{number}.weight": SharedWeight(codebook, indices) for number, (codebook, indices) in enumerate(tensors)}
+    write_coded(tmp_path / "net.kdc", shared)
+    content = (tmp_path / "net.kdc").read_bytes()
+    _, spent = decode_and_measure(content)
+    assert sum(spent.values()) == len(content)
+    return shared, spent
+
+
+def test_the_bytes_of_a_coded_file_are_positions_and_values(tmp_path):
+    """Which weights are kept costs the same whatever they are."""
+    torch.manual_seed(0)
+    kept = (torch.rand(100, 100) < 0.1).to(torch.uint8)
+    few_values = torch.tensor([0.0, 0.5])
+    many_values = torch.cat([torch.zeros(1), torch.linspace(-1, 1, 32).half().float()])
+    shared, one = coded(tmp_path, (few_values, kept))
+    _, many = coded(tmp_path, (many_values, kept * torch.randint(1, 33, kept.shape).to(torch.uint8)))
+    assert one["values"] <= 1
+    assert abs(one["positions"] - many["positions"]) <= 2
+    bits = kept.sum().item() * np.log2(32)  # drawn uniformly: five bits each
+    assert bits / 8 <= many["values"] <= 1.15 * bits / 8
+    assert one["header and codebooks"] == len(_header(shared)) + 12
+    _, vector = coded(tmp_path, (few_values, kept[0]))
+    assert (vector["positions"], vector["values"] > 0) == (0, True)
+
+
+def test_the_bytes_of_an_onnx_file_are_weights_and_a_graph(tmp_path):
+    entry = judged(tmp_path, with_tail(tail("Add", ["sums", "more"]), constants=[array("more", np.zeros(10, "f"))]))
+    assert 7850 * 4 <= entry.scores.spent["weights and constants"] <= 7850 * 4 + 60
+    assert sum(entry.scores.spent.values()) == entry.size
+
+
+@pytest.mark.parametrize("told", [None, [], {"a": 9}, {"a": 11, "b": -1}, {"a": True, "b": 9}, {"a": "10"},
+                                  {str(number): 2 for number in range(5)}])  # fmt: skip
+def test_parts_that_are_not_the_files_are_not_shown(told):
+    assert trying._spent(told, 10) == {}
+    assert trying._spent({"a\nb": 4, "c": 6}, 10) == {"a b": 4, "c": 6}
 
 
 @pytest.mark.parametrize(("count", "side", "size"), [(1, 28, 3), (3, 7, 5), (2, 9, 1)])

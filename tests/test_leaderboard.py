@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+import torch
 from contesting import REFERENCE, few, renamed, tail, with_tail
 
 from kdcourse.__main__ import main
@@ -68,10 +69,13 @@ def test_the_page_shows_everyone_escaped_with_twins_and_compares_itself_with_the
     assert "<script>alert" not in text
     names = {row[0] for row in found.rows if row}
     assert {"ada/net.onnx", "copy.onnx", "text.onnx", "other.onnx"} <= names
-    (first,) = {row[0] for row in found.rows if len(row) == 8} - {"ada/net.onnx", "copy.onnx", "other.onnx", "File"}
+    (first,) = {row[0] for row in found.rows if len(row) == 7} - {"ada/net.onnx", "copy.onnx", "other.onnx", "File"}
     assert f"<b>copy.onnx</b>: it has the same bytes as {html.escape(first)}." in text
     assert "<b>other.onnx</b>: it has other bytes, and the outputs of" in text
     assert any(row[0] == "text.onnx" and "neither a whole ONNX file" in row[1] for row in found.rows if row)
+    (spent,) = (row for row in found.rows if row[0] == "ada/net.onnx" and len(row) == 4 and row[1] == "ONNX")
+    assert re.fullmatch(r"weights and constants [\d,]+, graph [\d,]+", spent[3])
+    assert "How far to trust" not in text  # there are no final digits
     (alt,) = found.alts
     assert "Undominated: " in alt
     assert "There is no earlier leaderboard" in text
@@ -188,6 +192,7 @@ def test_the_card_has_every_measure_with_its_interval_and_a_place(folder, monkey
     assert called(monkeypatch, "judge", folder / "other.onnx") == 0
     said = capsys.readouterr().out
     assert f"{len(renamed(LINEAR)):,} bytes" in said
+    assert re.search(r"spent on +weights and constants 31,\d\d\d, graph \d+\n", said)
     assert len(re.findall(r"\d+\.\d+ % \(\d+\.\d+ to \d+\.\d+\)", said)) >= 3
     assert re.search(r"one image alone +\S+ ms \(\S+ to \S+\) in onnxruntime", said)
     assert re.search(r"most accurate under 8 KB +takes no part: it has 8,192 bytes or more", said)
@@ -236,6 +241,21 @@ def test_the_card_says_how_far_to_trust_the_public_score(final, learned, says):
     assert f"public minus final {100 * (0.99 - final[0] / 1000):+.2f} points (" in said
     assert "final: 1,000 digits by key 12345678 " in said
     assert "Final images: 1,000 digits by key 12345678, embedded test digits." in said
+
+
+def test_the_page_has_the_gaps_where_there_are_final_digits():
+    split = few().public
+    on = few()._replace(final=split, final_name="x")
+    keyed = on._replace(learned=split.take(torch.arange(30)))
+    for sets, wanted in ((on, ["Public minus final"]), (keyed, ["Public minus final", "Keyed training digits",
+                                                                "Keyed test minus keyed train"])):  # fmt: skip
+        entry = judge(REFERENCE, on=sets)
+        found = Reader("".join(page.trust([entry], sets)))
+        assert found.rows[0][1:] == wanted
+        assert found.rows[1][1].startswith("+0.00 points (")
+        assert len(found.rows[1]) == len(found.rows[0])
+        if sets.learned:
+            assert found.rows[1][2].replace("\xa0", " ") == card.percent(entry.scores.learned)
 
 
 def test_a_twin_of_the_courses_own_file_is_named(monkeypatch):

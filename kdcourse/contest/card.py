@@ -59,11 +59,19 @@ def points(gap: Interval) -> str:
     return f"{mean:+.2f} points ({low:+.2f} to {high:+.2f})"
 
 
+def spent(entry: Entry) -> str:
+    """What the bytes of a file tell."""
+    parts = entry.scores.spent if entry.scores else {}
+    return ", ".join(f"{name} {part:,}" for name, part in parts.items())
+
+
 def card(entry: Entry, course: Sequence[Entry], on: Digits, track: str | None = None) -> str:
     """The card of an entry beside the course's own files, for one track or all four."""
     if entry.scores is None:
         return f"{entry.name} is not scored: it {entry.refused}."
     head = [("file", f"{entry.name}, {entry.kind}, {entry.size:,} bytes, SHA-256 {entry.digest[:16]}")]
+    if entry.scores.spent:
+        head.append(("  spent on", spent(entry)))
     tracks = TRACKS if track is None else {track: TRACKS[track]}
     ranked = [(each.title, _standing(each, entry, course)) for each in tracks.values()]
     rows = [*head, *_rows(entry, on), *ranked, ("Pareto front", _front(entry, course))]

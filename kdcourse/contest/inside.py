@@ -99,14 +99,14 @@ def enclose(plan: dict[str, Any]) -> list[str]:
 
 def tried(content: bytes, reference: bytes, images: Array, runtime: Any) -> tuple[dict[str, Any], Array]:
     """The logits of each image alone, and what was found on the way."""
-    network, free = coded_network(content) if content[:4] == CODED else onnx_network(content, runtime)
+    network, free, spent = coded_network(content) if content[:4] == CODED else onnx_network(content, runtime)
     logits = np.empty((len(images), 10), np.float32)
     for number in range(len(images)):
         logits[number] = checked(network(images[number : number + 1]), 1)
     for number in range(min(BATCH, len(images))):
         if not np.array_equal(checked(network(images[number : number + 1]), 1)[0], logits[number]):
             raise Refused("gives other outputs for the same image each time")
-    found: dict[str, Any] = {"batch": in_a_batch(network, images, logits) if free else ""}
+    found: dict[str, Any] = {"batch": in_a_batch(network, images, logits) if free else "", "spent": spent}
     found["times"] = times(network, onnx_network(reference, runtime)[0], images)
     return found, logits
 
@@ -163,9 +163,9 @@ def times(network: Network, reference: Network, images: Array) -> list[list[floa
 # --- ONNX -------------------------------------------------------------------------------------------------------------
 
 
-def onnx_network(content: bytes, runtime: Any) -> tuple[Network, bool]:
-    """The network in an ONNX file, and whether it takes any number of images; raises `Refused`."""
-    inspect(content)
+def onnx_network(content: bytes, runtime: Any) -> tuple[Network, bool, dict[str, int]]:
+    """The network in an ONNX file, whether it takes any number of images, and what its bytes tell; raises `Refused`."""
+    weights = inspect(content)
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
@@ -181,11 +181,15 @@ def onnx_network(content: bytes, runtime: Any) -> tuple[Network, bool]:
     if inputs[0].type != "tensor(float)" or not fits:
         raise Refused(f"takes {inputs[0].type} {shape}: it must take float32 (N, 1, 28, 28), or (1, 1, 28, 28)")
     given, asked = inputs[0].name, [outputs[0].name]
-    return lambda images: session.run(asked, {given: images})[0], not isinstance(shape[0], int)
+    spent = {"weights and constants": weights, "graph": len(content) - weights}
+    return lambda images: session.run(asked, {given: images})[0], not isinstance(shape[0], int), spent
 
 
-def inspect(content: bytes) -> None:
-    """Raise `Refused` for what is not a whole ONNX file, for others' operators, and for weights in other files."""
+def inspect(content: bytes) -> int:
+    """The bytes of weights and constants, with their names and shapes.
+
+    Raises `Refused` for what is not a whole ONNX file, for others' operators, and for weights in other files.
+    """
     import onnx
 
     try:
@@ -198,7 +202,7 @@ def inspect(content: bytes) -> None:
         raise Refused("is not an ONNX file: it has no operators")
     if model.functions:
         raise Refused(f"brings an operator of its own, {model.functions[0].name!r}: inline its functions first")
-    graphs = [model.graph]
+    graphs, weights = [model.graph], 0
     for graph in graphs:  # grows meanwhile
         tensors = [*graph.initializer]
         tensors += [part for sparse in graph.sparse_initializer for part in (sparse.values, sparse.indices)]
@@ -215,21 +219,25 @@ def inspect(content: bytes) -> None:
                     tensors += [sparse.values, sparse.indices]
         if any(tensor.external_data or tensor.data_location for tensor in tensors):
             raise Refused("keeps weights in another file: a submission is one file")
+        weights += sum(tensor.ByteSize() for tensor in tensors)
+    return weights
 
 
 # --- the coded format -------------------------------------------------------------------------------------------------
 
 
-def coded_network(content: bytes) -> tuple[Network, bool]:
+def coded_network(content: bytes) -> tuple[Network, bool, dict[str, int]]:
     """The network whose weights a coded file holds, in NumPy: its layers in their order, ReLU between them.
+
+    And that it takes any number of images, and what the file's bytes tell.
 
     A matrix is a linear layer; four dimensions are a convolution of stride 2 and padding k // 2, as in the course's
     conv_net with its batch norm folded. ``NAME.bias`` goes with ``NAME.weight``, and may be absent.
     """
-    from ..quantization._decoding import decode
+    from ..quantization._decoding import decode_and_measure
 
     try:
-        decoded = decode(content)
+        decoded, spent = decode_and_measure(content)
     except ValueError as error:
         raise Refused(str(error)) from None
     tensors = {name: codebook[indices] for name, (codebook, indices) in decoded.items()}
@@ -256,7 +264,7 @@ def coded_network(content: bytes) -> tuple[Network, bool]:
                 np.maximum(values, 0, out=values)
         return values
 
-    return network, True
+    return network, True, spent
 
 
 def after(shape: tuple[int, ...], name: str, weight: Array) -> tuple[int, ...]:

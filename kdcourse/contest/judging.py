@@ -1,6 +1,7 @@
 """One submission measured: bytes, accuracy, robustness and time, each with an interval."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +36,8 @@ class Scores(NamedTuple):
     """of the public digits"""
     learned: Count | None = None
     """on the keyed digits that are made of embedded training digits"""
+    spent: Mapping[str, int] = {}
+    """bytes of the file, by what they tell"""
 
     @property
     def deciding(self) -> Count:
@@ -100,7 +103,7 @@ def measured(content: bytes, on: Digits, limits: Limits) -> tuple[Scores, list[s
     final = counts[1] if on.final else None
     times = median_interval(ours), median_interval(ratios)
     learned = counts[-1] if on.learned else None
-    return Scores(counts[0], final, versions, _count(all_right), *times, logits[0], learned), found.notes
+    return Scores(counts[0], final, versions, _count(all_right), *times, logits[0], learned, found.spent), found.notes
 
 
 def _count(right: Tensor) -> Count:

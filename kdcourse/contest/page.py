@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 from ..plots import Point, axes_grid, pareto, picture
-from .card import TRANSFER, measure, percent
+from .card import TRANSFER, gaps, measure, percent, points, spent
 from .judging import Entry
 from .sets import Digits
 from .tracks import TRACKS, Track, on_front, places, twins
@@ -53,6 +53,9 @@ def page(
         *(part for track in TRACKS.values() for part in ranking(track, everyone, images)),
         "<h2>All that was measured</h2>",
         measured(everyone),
+        *trust(everyone, on),
+        "<h2>What the bytes are spent on</h2>",
+        spending(everyone),
         *refusals(entries),
         "<h2>How it was judged</h2>",
         "<p>Each file ran in a process of its own, one image at a time. Intervals hold 95 %: Clopper and Pearson’s for "
@@ -107,10 +110,37 @@ def measured(entries: Sequence[Entry]) -> str:
             said = [*(f"it has {twin}" for twin in filter(None, [same.get(entry.name)])), *entry.notes]
             notes += [f"<li><b>{escape(entry.name)}</b>: {escape(sentence)}.</li>" for sentence in said]
             final = percent(scores.final) if scores.final else "–"
-            rows.append((entry, [entry.kind, f"{entry.size:,}", percent(scores.public), final, percent(scores.robust),
+            rows.append((entry, [f"{entry.size:,}", percent(scores.public), final, percent(scores.robust),
                                  measure(scores.milliseconds, "ms"), measure(scores.ratio, "×")]))  # fmt: skip
-    heads = ["Format", "Bytes", "Public", "Final", "Right in every version", "One image", "To the reference"]
+    heads = ["Bytes", "Public", "Final", "Right in every version", "One image", "To the reference"]
     return table("Percentages and times with their intervals", heads, rows) + f"<ul>{''.join(notes)}</ul>" * bool(notes)
+
+
+def trust(entries: Sequence[Entry], on: Digits) -> list[str]:
+    """The table of the gaps between sets of digits, if there are final ones."""
+    if not on.final:
+        return []
+    rows = []
+    for entry in entries:
+        if entry.scores:
+            found = {name: points(gap) for name, gap, _ in gaps(entry)}
+            learned = [percent(entry.scores.learned)] if entry.scores.learned else []
+            rows.append((entry, [found["public minus final"], *learned, *list(found.values())[1:]]))
+    heads = ["Public minus final", *["Keyed training digits", "Keyed test minus keyed train"] * bool(on.learned)]
+    said = "A first gap clearly above zero is an entry that was chosen, or trained, on the public digits."
+    if on.learned:
+        said = (
+            "Keyed digits are bent, and harder for everyone: compare the first gap with that of the other entries. If "
+            "the second is clearly above zero, ask what the entry was trained on; around zero it proves nothing."
+        )
+    return ["<h2>How far to trust the public score</h2>", f"<p>{said}</p>",
+            table("Differences in percentage points with their intervals", heads, rows)]  # fmt: skip
+
+
+def spending(entries: Sequence[Entry]) -> str:
+    """The table of what files consist of."""
+    rows = [(entry, [entry.kind, f"{entry.size:,}", spent(entry) or "–"]) for entry in entries if entry.scores]
+    return table("Bytes by what they tell", ["Format", "Bytes", "Spent on"], rows)
 
 
 def refusals(entries: Sequence[Entry]) -> list[str]:

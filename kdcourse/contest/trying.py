@@ -61,6 +61,8 @@ class Tried(NamedTuple):
     times: list[tuple[float, float]]
     """milliseconds of one image: of the submission, and of the reference"""
     notes: list[str]
+    spent: dict[str, int]
+    """bytes of the file, by what they tell"""
 
 
 def tried(content: bytes, reference: bytes, images: Tensor, limits: Limits) -> Tried:
@@ -79,7 +81,7 @@ def tried(content: bytes, reference: bytes, images: Tensor, limits: Limits) -> T
         for kind, start in (("refused", ""), ("error", "cannot be run: ")):
             if kind in found:
                 raise Refused(start + plain(str(found[kind])))
-        return _read(folder, found, len(images))
+        return _read(folder, found, len(images))._replace(spent=_spent(found.get("spent"), len(content)))
 
 
 def plain(text: str, most: int = 240) -> str:
@@ -156,4 +158,11 @@ def _read(folder: Path, found: dict[str, Any], count: int) -> Tried:
         raise Refused("left no outputs")
     notes = [plain(str(found["batch"]))] if found.get("batch") else []
     notes += [UNLIMITED[name] for name in found["missing"] if name in UNLIMITED]
-    return Tried(torch.from_numpy(logits), times, notes)
+    return Tried(torch.from_numpy(logits), times, notes, {})
+
+
+def _spent(told: Any, size: int) -> dict[str, int]:
+    """Parts that add up to the file's size; nothing where the process tells anything else."""
+    if not isinstance(told, dict) or len(told) > 4 or any(type(part) is not int or part < 0 for part in told.values()):
+        return {}
+    return {plain(name, 30): part for name, part in told.items()} if sum(told.values()) == size else {}

@@ -21,6 +21,14 @@ def decode(data: bytes) -> dict[str, Coded]:
 
     Raises ``ValueError`` with the end of a sentence about the file.
     """
+    return decode_and_measure(data)[0]
+
+
+def decode_and_measure(data: bytes) -> tuple[dict[str, Coded], dict[str, int]]:
+    """The same, and how many bytes of the file tell what.
+
+    The words mix positions and values; they are split as the bits -log2 p that the models take for each.
+    """
     if data[:4] != MAGIC:
         raise ValueError(f"was not written by write_coded: it does not begin with {MAGIC!r}")
     if data[4:8] != checksum(data[8:]):
@@ -29,12 +37,15 @@ def decode(data: bytes) -> dict[str, Coded]:
         found, words = _parse(data[12:])
         decoder = _Decoder(words)
         for name, (codebook, zeros) in found.items():
+            decoder.positions = zeros.size if zeros.ndim > 1 else 0
             found[name] = codebook, code_indices(decoder, codebook, zeros)
     except (ValueError, AssertionError, RuntimeError) as error:  # constriction asserts
         raise ValueError(f"is damaged: {error}") from error
     if data[8:12] != checksum(b"".join(indices.tobytes() for _, indices in found.values())):
         raise ValueError("decodes to other weights than were written: its second checksum differs")
-    return found
+    positions = round(len(words) * decoder.bits[0] / max(sum(decoder.bits), 1e-9))
+    spent = {"header and codebooks": len(data) - len(words), "positions": positions, "values": len(words) - positions}
+    return found, spent
 
 
 def checksum(data: bytes) -> bytes:
@@ -46,12 +57,21 @@ class _Decoder:
         stream = needed("constriction", extra="coding").stream
         self.coder = stream.queue.RangeDecoder(np.frombuffer(words, "<u4").astype(np.uint32))
         self.model, self.bernoulli = stream.model, stream.model.Bernoulli(perfect=False)
+        self.bits = [0.0, 0.0]
+        """of positions, and of values"""
+        self.positions = 0
+        """so many flags of this tensor are yet to say which weights are kept; what comes after them tells values"""
 
     def flags(self, probabilities: Array, flags: Array) -> Array:
-        return np.asarray(self.coder.decode(self.bernoulli, probabilities))
+        found = np.asarray(self.coder.decode(self.bernoulli, probabilities))
+        self.bits[self.positions <= 0] -= float(np.log2(np.where(found, probabilities, 1 - probabilities)).sum())
+        self.positions -= len(found)
+        return found
 
     def symbol(self, counts: Array, symbol: int) -> int:
-        return int(self.coder.decode(self.model.Categorical(counts, perfect=False)))
+        found = int(self.coder.decode(self.model.Categorical(counts, perfect=False)))
+        self.bits[1] -= math.log2(counts[found] / counts.sum())
+        return found
 
 
 def _parse(data: bytes) -> tuple[dict[str, Coded], bytes]:
