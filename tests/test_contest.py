@@ -548,6 +548,24 @@ def test_places_go_by_the_end_that_is_worse_and_ties_are_ties():
     assert [place.tied for place in found] == [False, True, True, False, False, False]
 
 
+@pytest.mark.parametrize("track", ["accurate", "robust"])
+def test_percentages_that_are_shown_with_the_same_digits_share_a_place(track):
+    counts = Count(489, 500), Count(973, 1000), Count(974, 1000)  # 96.098 %, 96.096 %, 96.21 %
+    assert counts[0].interval.low != counts[1].interval.low
+    several = [entry(str(count)) for count in counts]
+    several = [each._replace(scores=each.scores._replace(public=count, robust=count))
+               for each, count in zip(several, counts, strict=True)]  # fmt: skip
+    found = places(TRACKS[track], several)
+    assert [(place.place, place.tied) for place in found] == [(2, True), (2, True), (1, False)]
+    assert TRACKS[track].shown(found[0].value).startswith("at least 96.10 %")
+
+
+def test_ratios_that_are_shown_with_the_same_digits_share_a_place():
+    found = places(TRACKS["fastest"], [entry(str(ratio), ratio=ratio) for ratio in (1.06, 1.14, 1.16)])
+    assert [(place.place, place.tied) for place in found] == [(1, True), (1, True), (3, False)]
+    assert TRACKS["fastest"].shown(found[0].value) == "at most 1.1 × the reference"
+
+
 def test_what_so_few_images_leave_unsure_is_said():
     track = TRACKS["smallest"]
     assert track.told(entry("a", right=989), 1000) == "1,000 bytes"

@@ -1,4 +1,7 @@
-"""The four tracks: who takes part, by what entries are ranked, and who shares a place."""
+"""The four tracks: who takes part, by what entries are ranked, and who shares a place.
+
+Ranked by what is shown, percentages and ratios with two digits: a place that no reader could tell apart is shared.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -46,18 +49,18 @@ TRACKS = {
     ),
     "accurate": Track(
         "most accurate under 8 KB", 0.0, 8 * KB,
-        lambda entry, scores: -scores.deciding.interval.low,
-        lambda value: f"at least {-100 * value:.2f} %",
+        lambda entry, scores: -round(100 * scores.deciding.interval.low, 2),
+        lambda value: f"at least {-value:.2f} %",
     ),
     "fastest": Track(
         "fastest on one image at 97 % or more", 0.97, math.inf,
-        lambda entry, scores: float(f"{scores.ratio.high:.2g}"),  # or the same file is not as fast as itself
+        lambda entry, scores: float(f"{scores.ratio.high:.2g}"),
         lambda value: f"at most {value:.2g} × the reference",
     ),
     "robust": Track(
         "most robust under 30 KB", 0.0, 30 * KB,
-        lambda entry, scores: -scores.robust.interval.low,
-        lambda value: f"at least {-100 * value:.2f} % right in every version",
+        lambda entry, scores: -round(100 * scores.robust.interval.low, 2),
+        lambda value: f"at least {-value:.2f} % right in every version",
     ),
 }  # fmt: skip
 
