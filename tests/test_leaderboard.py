@@ -252,7 +252,8 @@ def test_the_page_has_the_gaps_where_there_are_final_digits():
         entry = judge(REFERENCE, on=sets)
         found = Reader("".join(page.trust([entry], sets)))
         assert found.rows[0][1:] == wanted
-        assert found.rows[1][1].startswith("+0.00 points (")
+        assert found.rows[1][1].startswith("+0.00\xa0points (")
+        assert re.search(r"\([-+.\d]+\xa0to\xa0[-+.\d]+\)", found.rows[1][1])  # on one line
         assert len(found.rows[1]) == len(found.rows[0])
         if sets.learned:
             assert found.rows[1][2].replace("\xa0", " ") == card.percent(entry.scores.learned)

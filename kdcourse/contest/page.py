@@ -20,12 +20,13 @@ STYLE = """
 @media (prefers-color-scheme: dark) {
   :root { --ink: #ececec; --faint: #b0b0b0; --paper: #16181b; --line: #484c52; --mark: #222a33; }
 }
-body { max-width: 64rem; margin: 0 auto; padding: 1rem; color: var(--ink); background: var(--paper);
+body { max-width: 74rem; margin: 0 auto; padding: 1rem; color: var(--ink); background: var(--paper);
   font: 1rem/1.5 system-ui, sans-serif; }
 h1, h2 { line-height: 1.2; } h2 { margin-top: 2rem; font-size: 1.2rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 caption { padding-bottom: .3rem; color: var(--faint); text-align: left; }
+td:last-child { min-width: 10rem; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 thead th { white-space: nowrap; } tbody th { font-weight: 600; overflow-wrap: anywhere; min-width: 8rem; }
 tr.course { background: var(--mark); }
@@ -169,7 +170,7 @@ def table(caption: str, heads: Iterable[str], rows: Iterable[tuple[Entry, Sequen
 
 def _kept(cell: str) -> str:
     """A number stays with its unit, and an interval on one line."""
-    return re.sub(r" (?=%|ms|×|to [\d.]+\))|(?<=to) (?=[\d.]+\))", "\N{NO-BREAK SPACE}", cell)
+    return re.sub(r" (?=%|ms|×|points|to [\d.+-]+\))|(?<=to) (?=[\d.+-]+\))", "\N{NO-BREAK SPACE}", cell)
 
 
 def _short(name: str) -> str:
