@@ -222,6 +222,12 @@ def test_faults_of_the_call_end_it_in_a_sentence(folder, monkeypatch, tmp_path):
         called(monkeypatch, "leaderboard", folder / "ada")
 
 
+def test_without_a_checkout_the_judge_says_what_it_needs(monkeypatch, tmp_path):
+    monkeypatch.setattr(command, "data_dir", lambda: tmp_path)
+    with pytest.raises(SystemExit, match="needs the course's data folder"):
+        called(monkeypatch, "judge", REFERENCE)
+
+
 @pytest.mark.parametrize(
     ("final", "learned", "says"),
     [

@@ -4,9 +4,10 @@ import argparse
 from pathlib import Path
 
 from .._base.places import say
+from ..data import data_dir
 from .card import card
 from .course import baselines
-from .judging import judge
+from .judging import REFERENCE, judge
 from .sets import digits
 from .tracks import TRACKS
 
@@ -24,6 +25,8 @@ def main(command: str, arguments: list[str]) -> int:
     parser.add_argument("--key", help="final digits are made with this secret of 12 characters or more")
     options = parser.parse_args(arguments)
     try:
+        if not (data_dir() / REFERENCE).is_file():
+            raise FileNotFoundError("the judge needs the course's data folder: run it in, or from, a checkout")
         on = digits(options.key, options.data)
         if command == "judge":
             entry = judge(options.file, on=on)
