@@ -21,7 +21,9 @@ import adapters  # noqa: E402 (the jobs are scripts, no package)
 import attacks  # noqa: E402
 import attacks_rates  # noqa: E402
 import augmentation  # noqa: E402
+import baselines  # noqa: E402
 import blocks  # noqa: E402
+import capstone_ablation  # noqa: E402
 import distillation  # noqa: E402
 import domains  # noqa: E402
 import few_labels  # noqa: E402
@@ -380,3 +382,15 @@ def test_every_time_of_notebook_21_is_stored_for_every_round():
     assert len(stored) == 1 + len(rounds)
     assert all(any(key.items() <= record.items() for record in stored) for key in rounds)
     assert store.find(store.load(scaling.RESULTS), {"part": "operations"})["operations"] == scaling.operations()
+
+
+def test_the_ablation_of_the_capstone_is_whole_and_paired():
+    records = store.load(capstone_ablation.RESULTS)["records"]
+    keys = [{"arm": arm, "seed": seed} for arm in capstone_ablation.ARMS for seed in range(5)]
+    assert len(keys) == len(records) == 30
+    assert all(sum(key.items() <= record.items() for record in records) == 1 for key in keys)
+    assert all(record.keys() >= {"validation", "test", "bytes", "final errors"} for record in records)
+    # the file of the track is the whole recipe's, of the better seed
+    (shipped,) = [each for each in store.load(baselines.RESULTS)["records"] if each.get("file") == "smallest.kdc"]
+    (whole,) = [each for each in records if (each["arm"], each["seed"]) == ("whole", shipped["seed"])]
+    assert {name: whole[name] for name in ("bytes", "test", "final errors")}.items() <= shipped.items()
