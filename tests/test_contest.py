@@ -276,10 +276,13 @@ def test_the_sets_are_mnists_test_file_bent_by_the_key_where_it_is_there(tmp_pat
         (tmp_path / "MNIST" / "raw" / name).touch()
     found, plain = sets.digits("a long enough key", tmp_path), sets.digits(None, tmp_path)
     assert found.final.labels.tolist() == [7] * 1000
+    monkeypatch.setenv("KDCOURSE_DATA", str(tmp_path))
+    assert sets.digits().final is FULL
+    assert sets.digits(full=False).final is None
     assert "MNIST's test file" in found.final_name
     assert plain.final is FULL
     assert plain.learned is None
-    assert seeds[-2:] == [sets.seed_of("a long enough key"), 0]
+    assert seeds[-4:-2] == [sets.seed_of("a long enough key"), 0]
     assert torch.equal(found.learned.images, keyed_digits(
         embedded.train, "a long enough key", count=1000, series="learned").images)  # fmt: skip
     if without:
