@@ -13,6 +13,8 @@ import torch
 from kdcourse import data
 from kdcourse._base.files import digest_of
 from kdcourse.data import Mnist, Split, load_mnist
+from kdcourse.export import session
+from kdcourse.models import conv_net
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "data" / "results"
@@ -24,6 +26,7 @@ import augmentation  # noqa: E402
 import baselines  # noqa: E402
 import blocks  # noqa: E402
 import capstone_ablation  # noqa: E402
+import chain_in_runtime  # noqa: E402
 import distillation  # noqa: E402
 import domains  # noqa: E402
 import few_labels  # noqa: E402
@@ -394,3 +397,17 @@ def test_the_ablation_of_the_capstone_is_whole_and_paired():
     (shipped,) = [each for each in store.load(baselines.RESULTS)["records"] if each.get("file") == "smallest.kdc"]
     (whole,) = [each for each in records if (each["arm"], each["seed"]) == ("whole", shipped["seed"])]
     assert {name: whole[name] for name in ("bytes", "test", "final errors")}.items() <= shipped.items()
+
+
+def test_a_first_convolution_in_floats_computes_what_it_did_in_integers(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    network = conv_net((4, 8))
+    whole = chain_in_runtime.pipeline.int8_file(chain_in_runtime.pipeline.rounding(network.eval()), tmp_path / "whole")
+    images, mixed = load_mnist().test.images[:100], tmp_path / "mixed"
+    mixed.write_bytes(whole.read_bytes())
+    chain_in_runtime.first_in_floats(mixed)
+    # pixels are multiples of 1/255, so that rounding the input to uint8 lost nothing
+    torch.testing.assert_close(session(mixed)(images), session(whole)(images), rtol=0, atol=1e-4)
+    inputs = [node.input for node in onnx.load(mixed).graph.node if node.op_type == "Conv"]
+    assert inputs[0][0] == "images"
+    assert inputs[1][0] != "images"
