@@ -429,6 +429,23 @@ def test_a_network_that_looks_at_its_batch_is_judged_alone():
     assert "depends on the others of its batch" in found["batch"]
 
 
+def test_timed_are_images_of_all_sets(monkeypatch):
+    """A network that recognises the public digits, and hurries on those alone, is not faster than it is."""
+    timed = []
+    monkeypatch.setattr(inside, "times", lambda network, reference, images: timed.append(images) or [])
+    images = np.arange(3000, dtype=np.float32).repeat(784).reshape(3000, 1, 28, 28)
+    here(with_tail(tail("Identity")), images)
+    numbers = timed[0][:, 0, 0, 0]
+    assert len(set(numbers)) == inside.TIMED
+    assert (numbers < 500).mean() == pytest.approx(500 / 3000, abs=0.01)
+
+
+def test_a_name_of_any_length_is_refused_in_a_sentence(tmp_path):
+    weights = {"y" * 200_000: next(iter(shared_weights(share_model(mlp((4,)), bits=2, bias_bits=2)).values()))}
+    write_coded(tmp_path / "long.kdc", weights)
+    assert judge(tmp_path / "long.kdc", on=few()).refused.startswith("holds 'y")
+
+
 def test_a_runtimes_own_message_is_one_plain_line(tmp_path):
     """The name of an operator is in the message; here it is a card with colours and lines of its own."""
     node = tail("Reshape", ["sums", "shape"], name="x\nentry.onnx\x1b[32m  100.00 % (100 to 100)\nplace 1\u202e")

@@ -51,7 +51,7 @@ def main(plan: dict[str, Any]) -> None:
             found, result = tried(content, reference, images, runtime)
             np.save(logits, result)
         except Refused as error:
-            found = {"refused": str(error)}
+            found = {"refused": str(error)[:2000]}
         except MemoryError:
             found = {"memory": True}
         except Exception as error:  # onnxruntime's share no base but this
@@ -107,7 +107,8 @@ def tried(content: bytes, reference: bytes, images: Array, runtime: Any) -> tupl
         if not np.array_equal(checked(network(images[number : number + 1]), 1)[0], logits[number]):
             raise Refused("gives other outputs for the same image each time")
     found: dict[str, Any] = {"batch": in_a_batch(network, images, logits) if free else "", "spent": spent}
-    found["times"] = times(network, onnx_network(reference, runtime)[0], images)
+    some = images[np.arange(TIMED) * len(images) // TIMED]  # of all sets: a file may recognise the public digits
+    found["times"] = times(network, onnx_network(reference, runtime)[0], some)
     return found, logits
 
 
