@@ -233,7 +233,8 @@ def test_without_a_checkout_the_judge_says_what_it_needs(monkeypatch, tmp_path):
     [
         ((960, 1000), (970, 1000), "No sign of final digits"),
         ((990, 1000), (950, 1000), "better on keyed test digits than on keyed training digits"),
-        ((960, 1000), None, "public score is higher than the final one"),
+        ((960, 1000), (970, 1000), "higher than the final one: keyed digits are bent, and harder for everyone."),
+        ((960, 1000), None, "higher than the final one: ask whether it was chosen, or trained, on the public digits."),
         ((990, 1000), None, "public score is not clearly higher"),
     ],
 )

@@ -35,11 +35,12 @@ def gaps(entry: Entry) -> list[tuple[str, Interval, str]]:
     scores, found = entry.scores, list[tuple[str, Interval, str]]()
     if scores and scores.final:
         gap = difference(scores.public, scores.final)
-        bent = " Those behind a key are bent, and harder for everyone." if scores.learned else ""
-        said = "is higher than the final one" if gap.low > 0 else "is not clearly higher than the final one"
-        found.append(
-            ("public minus final", gap, f"Its public score {said}: who chooses on the public digits gains.{bent}")
-        )
+        said = "Its public score is not clearly higher than the final one."
+        if gap.low > 0:
+            why = "ask whether it was chosen, or trained, on the public digits"
+            why = "keyed digits are bent, and harder for everyone" if scores.learned else why
+            said = f"Its public score is higher than the final one: {why}."
+        found.append(("public minus final", gap, said))
     if scores and scores.final and scores.learned:
         gap = difference(scores.final, scores.learned)
         said = "No sign of final digits in its training, and no proof either: who learned from both shows no gap."
