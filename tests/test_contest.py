@@ -27,7 +27,7 @@ from contesting import (
 from onnx import TensorProto, helper
 from scipy.stats import binom
 
-from kdcourse.contest import Digits, inside, judge, judging, keyed_digits, sets, trying
+from kdcourse.contest import Digits, course, inside, judge, judging, keyed_digits, sets, trying
 from kdcourse.contest.counts import Count, difference, median_interval
 from kdcourse.contest.judging import Entry, Scores
 from kdcourse.contest.receiving import MOST_BYTES, Refused, received
@@ -591,6 +591,25 @@ def test_what_so_few_images_leave_unsure_is_said():
     assert track.told(entry("a", right=989), 1000) == "1,000 bytes"
     assert track.told(entry("a", right=980), 1000) == "1,000 bytes (unsure: 98 % lies in its interval)"
     assert track.why_not(entry("a", right=979)) == "it is right on less than 98 %"
+
+
+@pytest.mark.parametrize(("track", "public", "keyed"), [("smallest", 98, 96), ("fastest", 97, 93)])
+def test_keyed_digits_are_harder_and_have_a_bar_of_their_own(track, public, keyed):
+    for bar, learned in ((public, None), (keyed, Count(970, 1000))):
+        for right, reached in ((10 * bar, True), (10 * bar - 1, False)):
+            one = entry("a", right=right)
+            one = one._replace(scores=one.scores._replace(learned=learned))
+            assert (not TRACKS[track].why_not(one)) == reached
+            assert f"{bar} %" in (TRACKS[track].told(one, 1.0) if reached else TRACKS[track].why_not(one))
+    assert TRACKS[track].bar(False) == TRACKS["robust"].bar(True) == ""
+
+
+@pytest.mark.parametrize("track", ["smallest", "fastest"])
+def test_the_courses_own_file_is_in_its_track_behind_a_key(track):
+    path = next(path for path in course.files() if path.stem == track)
+    split = keyed_digits(load_mnist().test, "a key for this test alone", count=1000)
+    on = Digits(few().public, split, "keyed", {"clean": split.images}, split)
+    assert TRACKS[track].why_not(judge(path, on=on)) == ""
 
 
 @pytest.mark.parametrize(

@@ -242,12 +242,14 @@ def test_the_card_says_how_far_to_trust_the_public_score(final, learned, says):
     one = judge(REFERENCE, on=few())
     scores = one.scores._replace(public=Count(495, 500), final=Count(*final), learned=learned and Count(*learned))
     on = few()._replace(final=few().public, final_name="1,000 digits by key 12345678, embedded test digits")
+    on = on._replace(learned=few().public if learned else None)
     said = " ".join(card.card(one._replace(scores=scores), [], on).split())
     assert says in said
     assert ("keyed test minus keyed train" in said) == bool(learned)
     assert f"public minus final {100 * (0.99 - final[0] / 1000):+.2f} points (" in said
     assert "final: 1,000 digits by key 12345678 " in said
     assert "Final images: 1,000 digits by key 12345678, embedded test digits." in said
+    assert ("96 % of the keyed digits stand for 98 %" in said) == bool(learned)
 
 
 def test_the_page_has_the_gaps_where_there_are_final_digits():

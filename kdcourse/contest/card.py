@@ -86,6 +86,7 @@ def card(entry: Entry, course: Sequence[Entry], on: Digits, track: str | None = 
         said.append(f"Final images: {on.final_name}.")
     else:
         said.append("No final score: MNIST's 10,000 test digits are not here (--data), and no --key was given.")
+    said += [f"In {each.title!r} {bar}." for each in tracks.values() if (bar := each.bar(bool(on.learned)))]
     said += [f"It {note}." if not note.startswith(("it ", "this ", "what ")) else f"{note[0].upper()}{note[1:]}."
              for note in entry.notes]  # fmt: skip
     said += [f"It has {twin}." for twin in twins([*course, entry]).values() if twin]

@@ -51,7 +51,7 @@ def page(
         f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in changed)}</ul>",
         "<h2>Size and accuracy</h2>",
         figure(everyone),
-        *(part for track in TRACKS.values() for part in ranking(track, everyone, images)),
+        *(part for track in TRACKS.values() for part in ranking(track, everyone, images, bool(on.learned))),
         "<h2>All that was measured</h2>",
         measured(everyone),
         *trust(everyone, on),
@@ -89,7 +89,7 @@ def figure(entries: Sequence[Entry]) -> str:
         return f'<div class="scroll" tabindex="0">{picture(drawn, alt)}</div>'
 
 
-def ranking(track: Track, entries: Sequence[Entry], images: str) -> list[str]:
+def ranking(track: Track, entries: Sequence[Entry], images: str, keyed: bool = False) -> list[str]:
     """The table of a track, with the accuracy on these images."""
     ranked = [(place, entry) for place, entry in zip(places(track, entries), entries, strict=True) if place.place]
     rows = []
@@ -98,8 +98,9 @@ def ranking(track: Track, entries: Sequence[Entry], images: str) -> list[str]:
         assert entry.scores
         first = f"{place.place}{' (tie)' if place.tied else ''}"
         rows.append((entry, [first, track.told(entry, place.value), f"{entry.size:,}", percent(entry.scores.deciding)]))
+    caption = "; ".join(filter(None, [f"Accuracy on {images} digits", track.bar(keyed)]))
     heads, title = ["Place", "Ranked by", "Bytes", "Accuracy"], escape(f"{track.title[0].upper()}{track.title[1:]}")
-    return [f"<h2>{title}</h2>", table(f"Accuracy on {images} digits", heads, rows) if rows else "<p>Nobody yet.</p>"]
+    return [f"<h2>{title}</h2>", table(caption, heads, rows) if rows else "<p>Nobody yet.</p>"]
 
 
 def measured(entries: Sequence[Entry]) -> str:
