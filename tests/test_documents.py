@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import kdcourse
+from kdcourse.exercises import exercises
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXTS = {path.stem: path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("*.md"))}
@@ -63,6 +64,22 @@ def test_sections_up_to_which_teaching_goes_exist():
     for number, title in named:
         (path,) = (ROOT / "notebooks").glob(f"{number}_*.ipynb")
         assert f"## {title}" in path.read_text(encoding="utf-8"), (number, title)
+
+
+def test_the_sessions_have_every_exercise_once():
+    plan = TEXTS["TEACHING"][: TEXTS["TEACHING"].index("## The contest")]
+    listed = []
+    for row in re.findall(r"^\| \d+ \| .*$", plan, re.MULTILINE):
+        for first, last in re.findall(r"\b(\d\d\.\d+)(?:–(\d\d\.\d+))?", row):
+            listed += [each for each in exercises if first <= each <= (last or first)]
+    assert sorted(listed) == sorted(exercises)
+
+
+def test_the_rubric_of_the_contest_adds_up():
+    contest = TEXTS["TEACHING"].partition("## The contest")[2].partition("## What they")[0]
+    points = [int(each) for each in re.findall(r"^\| (\d+) \| ", contest, re.MULTILINE)]
+    assert f"**Rubric, {sum(points)} points.**" in contest
+    assert f"The place is worth {['', 'one', 'two', 'three'][points[-1]]} of them." in contest
 
 
 def test_the_changelog_has_this_version_and_what_comes_next():
