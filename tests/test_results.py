@@ -31,6 +31,7 @@ import distillation  # noqa: E402
 import domains  # noqa: E402
 import few_labels  # noqa: E402
 import hinton2015  # noqa: E402
+import lenet_smaller  # noqa: E402
 import low_rank  # noqa: E402
 import privacy  # noqa: E402
 import scaling  # noqa: E402
@@ -411,3 +412,13 @@ def test_a_first_convolution_in_floats_computes_what_it_did_in_integers(tmp_path
     inputs = [node.input for node in onnx.load(mixed).graph.node if node.op_type == "Conv"]
     assert inputs[0][0] == "images"
     assert inputs[1][0] != "images"
+
+
+def test_the_parts_of_the_smaller_lenets_add_up_to_their_files_within_the_bytes_allowed():
+    records = store.load(lenet_smaller.RESULTS)["records"]
+    keys = [{"arm": arm, "seed": seed} for arm in lenet_smaller.ARMS for seed in range(3)]
+    assert all(sum(key.items() <= record.items() for record in records) == 1 for key in keys)
+    for record in records:
+        assert record["bytes"] <= lenet_smaller.MOST
+        # whole words of four bytes, and up to two of them to end the stream
+        assert 0 <= record["bytes"] - sum(record["bytes by part"].values()) <= 8
