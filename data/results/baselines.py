@@ -170,7 +170,7 @@ def outputs(path: Path, images: Tensor) -> Tensor:
     """What the judge computes, on a batch."""
     if path.suffix == ".onnx":
         return session(path)(images)
-    network, _ = coded_network(path.read_bytes())
+    network = coded_network(path.read_bytes())[0]
     return torch.from_numpy(np.concatenate([network(part.numpy()) for part in images.split(500)]))
 
 
