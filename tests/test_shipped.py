@@ -20,6 +20,9 @@ from kdcourse.quantization import entropy_bytes, fold_batchnorm, load_shared, mo
 from kdcourse.training import evaluate, predict
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "data" / "results"))
+from baselines import wrong  # noqa: E402 (a script, no package)
+
 FILE, CARD, SCRIPT = (ROOT / "data" / "compressed" / name for name in ("model.onnx", "card.md", "classify.py"))
 WIDE = ROOT / "data" / "wide_teacher.safetensors"
 FULL = Path(os.environ.get("KDCOURSE_DATA") or ROOT.parent / "shared" / "data")
@@ -158,6 +161,7 @@ def test_a_baseline_is_the_best_of_its_tries_and_computes_what_is_stored(record)
     for name in ("validation", "test"):
         split = getattr(digits, name)
         assert accuracy(of_baseline(path, split.images), split.labels) == pytest.approx(record[name], abs=0.002)
+    assert wrong(path, digits.validation) == pytest.approx(500 * (1 - record["validation"]), abs=1), "as the job counts"
     missed = "wrong in a version" if record["track"] == "robust" else "validation errors"
     tries = {each["attempt"]: each for each in OF_BASELINES if "attempt" in each and each["track"] == record["track"]}
     assert tries[record["seed"]][missed] == min(each[missed] for each in tries.values())
