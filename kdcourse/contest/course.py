@@ -62,7 +62,8 @@ def known() -> dict[tuple[str, str], dict[str, Any]]:
 def identity(on: Digits) -> str:
     """Sixteen digits of all that decides scores but the submission.
 
-    The attacked images themselves are not among it: another processor rounds them differently.
+    The worse images themselves are not among it: another processor rounds them differently. Whoever changes how they
+    are made, or how files run, renews what is stored: `tests/test_course_files.py` judges these files and compares.
     """
     splits = on.public, on.final, on.learned
     found = hashlib.sha256(json.dumps([list(on.worse), EPSILON, [bool(split) for split in splits]]).encode())
