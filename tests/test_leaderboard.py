@@ -64,7 +64,7 @@ def test_the_page_shows_everyone_escaped_with_twins_and_compares_itself_with_the
     said = leaderboard(folder, None, few())
     text = (folder / "leaderboard.html").read_text(encoding="utf-8")
     found = Reader(text)
-    assert "4 of 5 submissions scored; 1 other files were left alone" in said
+    assert "4 of 5 submissions scored; left alone: README.md." in said
     assert found.tags.count("script") == 1  # the stored entries, which are no program
     assert "<script>alert" not in text
     names = {row[0] for row in found.rows if row}
@@ -136,7 +136,20 @@ def test_submissions_are_files_of_the_folder_or_of_a_teams_and_links_to_folders_
     files, others = submissions(folder)
     assert len(files) == 5
     assert not [name for name in files if "secret" in name or "no.onnx" in name or "hidden" in name]
-    assert "README.md" in others
+    assert {"README.md", "ada/deep"} <= set(others)
+
+
+def test_a_teams_folder_that_cannot_be_read_costs_this_team_alone(folder, monkeypatch):
+    def scan(path, real=os.scandir):
+        if os.path.basename(path) == "ada":
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    before = submissions(folder)[0]
+    monkeypatch.setattr(os, "scandir", scan)
+    files, others = submissions(folder)
+    assert set(files) == {name for name in before if not name.startswith("ada/")} < set(before)
+    assert "ada" in others
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")

@@ -42,17 +42,20 @@ def leaderboard(folder: Path, to: Path | None, on: Digits, limits: Limits | None
         say(f"{number} of {len(files)}: {name}: {said}")
     state = stored(entries, on)
     write_whole(target, page(plain(folder.resolve().name), entries, course, on, changes(last(target), state), state))
-    left = f"; {len(others)} other files were left alone" if others else ""
+    left = f"; left alone: {', '.join(others[:5])}{' …' * (len(others) > 5)}" if others else ""
     return f"{target} shows {sum(bool(entry.scores) for entry in entries)} of {len(entries)} submissions scored{left}."
 
 
 def submissions(folder: Path) -> tuple[dict[str, Path], list[str]]:
-    """Paths by the name to show, each once, and the names of other files; links to folders are not followed."""
+    """Paths by the name to show, each once, and the names of other files and of folders that are not looked into."""
     files, others = dict[str, Path](), list[str]()
     for place in sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name)):
         inside = [place]
         if place.is_dir(follow_symlinks=False):
-            inside = sorted(os.scandir(place.path), key=lambda entry: os.fsencode(entry.name))
+            try:
+                inside = sorted(os.scandir(place.path), key=lambda entry: os.fsencode(entry.name))
+            except OSError:  # of one team, and no reason to judge nobody
+                inside = [place]
         for entry in inside:
             if entry.name.startswith(".") or entry.name == PAGE:
                 continue
@@ -61,7 +64,7 @@ def submissions(folder: Path) -> tuple[dict[str, Path], list[str]]:
             if path.suffix.lower() in SUFFIXES:
                 alike = sum(re.sub(r" \(\d+\)$", "", other) == name for other in files)
                 files[f"{name} ({alike + 1})" if alike else name] = path
-            elif not entry.is_dir(follow_symlinks=False):
+            else:
                 others.append(name)
     return files, others
 
