@@ -15,6 +15,7 @@ from torch import Tensor
 from kdcourse import exercises as course
 from kdcourse.exercises.engine import checking, comparing
 from kdcourse.exercises.engine.core import Exercise, Misconception, case, draw
+from kdcourse.exercises.engine.showing import solution_source
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -70,6 +71,13 @@ def test_the_skeleton_has_the_references_parameters_and_fits_a_page(exercise):
     found = inspect.signature(skeleton).parameters.values()
     assert [(p.name, p.kind, p.default) for p in found] == [(p.name, p.kind, p.default) for p in wanted]
     assert max(map(len, exercise.skeleton.splitlines())) <= 100
+
+
+@every_exercise
+def test_the_solution_that_is_shown_runs_by_itself(exercise):
+    namespace = {}
+    exec(solution_source(exercise), namespace)
+    assert judge(exercise, namespace[exercise.name]).kind == "right"
 
 
 @every_exercise

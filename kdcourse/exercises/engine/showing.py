@@ -41,9 +41,11 @@ def _without_annotations(function: Any, name: str) -> str:
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     definition = tree.body[0]
     assert isinstance(definition, ast.FunctionDef)
-    definition.name, definition.returns = name, None
-    for node in ast.walk(definition.args):
-        if isinstance(node, ast.arg):
+    definition.name = name
+    for node in ast.walk(tree):  # also those of functions inside
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+        elif isinstance(node, ast.arg):
             node.annotation = None
     return ast.unparse(tree)
 
