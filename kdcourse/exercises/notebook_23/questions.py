@@ -28,7 +28,7 @@ QUESTIONS = (
                 "More public images would do that, too, and still be chosen by.",
             ),
             Choice(
-                "Whatever is chosen by a score makes that score too high",
+                "Choosing by a score makes that score too high",
                 "Recipes, seeds and stopping points were all chosen by the public score.",
                 right=True,
             ),
@@ -36,17 +36,18 @@ QUESTIONS = (
     ),
     Question(
         "23.c",
-        "The leaderboard ranks by the lower end of the interval and not by the accuracy itself. What does that change?",
+        "Two entries were judged on different numbers of images. What does it change to rank them by the lower end of "
+        "the interval and not by the accuracy itself?",
         (
             Choice(
                 "A score counts as far as its images support it",
-                "With few images the lower end is far below the accuracy.",
+                "The fewer images, the further the lower end is below the accuracy.",
                 right=True,
             ),
             Choice("The better of two entries always wins", "No interval knows which is better; two can overlap."),
             Choice(
                 "Nothing: both give the same order",
-                "On the same images, yes. Not if they were measured on different numbers of images.",
+                "On equally many images, yes. On fewer images the lower end is further below the accuracy.",
             ),
         ),
     ),
