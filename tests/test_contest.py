@@ -620,6 +620,19 @@ def test_each_track_ranks_by_its_own_measure(track, wanted):
     assert [place.place for place in places(TRACKS[track], several)] == wanted
 
 
+def test_the_same_bytes_share_a_place_although_each_was_timed_for_itself():
+    several = [entry("a", ratio=2.6), entry("b", ratio=1.0), entry("c", ratio=2.5)._replace(digest="a")]
+    found = places(TRACKS["fastest"], several)
+    assert [(place.place, place.value, place.tied) for place in found] == [
+        (2, 2.5, True),
+        (1, 1.0, False),
+        (2, 2.5, True),
+    ]
+    found = places(TRACKS["fastest"], [*several, entry("d", right=900, ratio=0.1)._replace(digest="a")])
+    assert found[3] == (None, None, False)
+    assert found[0].value == 2.5, "what takes no part does not count"
+
+
 def test_the_front_and_the_twins():
     several = [entry("a", 900, 990, logits=1.0), entry("b", 500, 980, logits=2.0), entry("c", 950, 985, logits=1.00001)]
     assert {each.name for each in on_front(several)} == {"a", "b"}

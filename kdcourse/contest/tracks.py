@@ -86,9 +86,17 @@ class Place(NamedTuple):
 
 
 def places(track: Track, entries: Sequence[Entry]) -> list[Place]:
-    """The place of each entry: one more than the number of those that are better."""
-    values = [track.value(entry, entry.scores) if entry.scores and not track.why_not(entry) else None
-              for entry in entries]  # fmt: skip
+    """The place of each entry: one more than the number of those that are better.
+
+    The same bytes share the better value: each is timed for itself, and two times of one file may differ.
+    """
+    own = [track.value(entry, entry.scores) if entry.scores and not track.why_not(entry) else None
+           for entry in entries]  # fmt: skip
+    best = dict[str, float]()
+    for entry, value in zip(entries, own, strict=True):
+        if value is not None:
+            best[entry.digest] = min(value, best.get(entry.digest, value))
+    values = [None if value is None else best[entry.digest] for entry, value in zip(entries, own, strict=True)]
     there = [value for value in values if value is not None]
     return [
         Place(None, None) if value is None else Place(1 + sum(v < value for v in there), value, there.count(value) > 1)
