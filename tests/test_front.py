@@ -96,8 +96,8 @@ def gain(arm, over="alone"):
     return mean("distillation", arm=arm) - mean("distillation", arm=over)
 
 
-def times(slow, fast):
-    (record,) = (record for record in load_results("pipeline")["records"] if record.get("timed") == "256")
+def times(slow, fast, job="pipeline"):
+    (record,) = (record for record in load_results(job)["records"] if record.get("timed") == "256")
     return record["milliseconds"][slow][0] / record["milliseconds"][fast][0]
 
 
@@ -128,6 +128,7 @@ def eras(arm, paragraphs=9587):
 
 
 WIDE, SMALL = "int8 64-128-256", "int8 16-32-48"
+NARROW = "distilled, first layer in floats"
 SCORES = "l1", "l2", "batch_norm", "taylor"
 FOUND = {
     "A better teacher": (
@@ -140,7 +141,10 @@ FOUND = {
     "1.65 MB become 34 KB": (
         "09", [chain("wide teacher", "bytes") / 1e8, chain("int8, trained through", "bytes") / 1e5,
                times("wide teacher, in onnxruntime", SMALL), times("wide teacher", SMALL),
-               chain("wide teacher") - chain("int8, trained through")]),
+               chain("wide teacher") - chain("int8, trained through"),
+               times("wide teacher", NARROW, "chain_in_runtime"),
+               mean("chain_in_runtime", "bytes", arm=NARROW) / 1e5,
+               mean("chain_in_runtime", arm="wide teacher") - mean("chain_in_runtime", arm=NARROW)]),
     "At equal text": ("17", [student(arm) for arm in ("distilled", "labels only", "labels only, equal time")]),
     "A language model in": (
         "18", [packed("bits per weight of the matrices"), packed("bits per character") - whole_model(),
