@@ -149,13 +149,13 @@ def leaks_cases() -> list[Case]:
     square = torch.tensor([[0.0, 0.5], [1.0, 0.25]]).view(1, 1, 2, 2)
     others = torch.tensor([[1.0, 1.0], [0.0, 0.5]]).view(1, 1, 2, 2)
     train = torch.cat([others, square])
-    final = torch.cat([square, 1 - square, others, square + 0.125, square.flip(3), others * 0.5])
+    final = torch.cat([square, 1 - square, others, (square - 0.125).abs(), square.flip(3), others * 0.5])
     return [
         case(train, final, 0.125),
         case(train, final, 0.0),
         case(train.double(), final[:5].double(), 0.1875),
         case(train[:1].clone(), final, 0.25),
-        case(train, square + torch.tensor([0.25, 0.0]), 0.25),
+        case(train, square + torch.tensor([[0.25, 0.0], [-0.25, 0.0]]), 0.25),
         case(final[:2].clone(), torch.full((1, 1, 2, 2), 0.5), 0.25),
         gathered(3, 12, 2, 4, tolerance=0.125, seed=1),
         gathered(2, 20, 1, 4, tolerance=0.25, seed=4),
