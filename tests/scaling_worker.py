@@ -320,6 +320,8 @@ def main():
     }
     (FOLDER / f"found-{RANK}.json").write_text(json.dumps(found), encoding="utf-8")
     Accelerator(cpu=True).end_training()
+    sys.stderr.flush()
+    os._exit(0)  # what still refers to a group (FSDP, meshes) can abort the interpreter's end: pytorch #190489
 
 
 if __name__ == "__main__":
