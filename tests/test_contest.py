@@ -531,7 +531,7 @@ def test_the_process_has_no_pytorch_no_network_no_children_and_little_memory(tmp
 def test_what_is_not_limited_here_is_said(tmp_path):
     (tmp_path / "logits.npy").touch()
     np.save(tmp_path / "logits.npy", np.zeros((2, 10), np.float32))
-    found = trying._read(tmp_path, {"missing": ["memory", "calls"], "times": [[1, 2]]}, 2)
+    found = trying._read(tmp_path, {"missing": ["memory", "calls"], "times": [[1, 2]]}, 2, 10)
     assert len(found.notes) == 2
     assert all("this system" in note for note in found.notes)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdcourse.data import load_mnist
+from kdcourse.data import load_full_test, load_mnist
 from kdcourse.export import run
 from kdcourse.metrics import accuracy
 from kdcourse.models import conv_net, load_model, mlp
@@ -173,6 +173,6 @@ def test_a_baseline_is_the_best_of_its_tries_and_computes_what_is_stored(record)
 )
 @pytest.mark.parametrize("record", KEPT, ids=lambda record: record["track"])
 def test_a_baseline_makes_the_final_errors_that_are_stored(record):
-    test = load_mnist(subset=False, root=FULL).test
+    test = load_full_test(FULL)
     errors = int((of_baseline(BASELINES / record["file"], test.images).argmax(dim=1) != test.labels).sum())
     assert errors == pytest.approx(record["final errors"], abs=3)

@@ -83,7 +83,7 @@ def _read(graph: Any) -> set[str]:
 
 
 def write(arm: str, shape: str, seed: int, path: Path) -> Path:
-    pipeline.int8_file(make(arm.removesuffix(", first layer in floats"), shape, seed), path)
+    pipeline.int8_file(make("distilled" if arm == IN_FLOATS else arm, shape, seed), path)
     return first_in_floats(path) if arm == IN_FLOATS else path
 
 

@@ -32,7 +32,6 @@ from kdcourse.quantization import (
     shared_weights,
     write_coded,
 )
-from kdcourse.seeds import seeded
 from kdcourse.training import predict
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -73,10 +72,7 @@ def teacher(seed: int) -> nn.Module:
 @cache
 def copies(seed: int) -> Split:
     """The training set and, behind it, distorted copies of it."""
-    train, distort = digits().train, random_affine(**AUGMENTATION)
-    with seeded(seed):
-        distorted = [distort(batch) for _ in range(COPIES - 1) for batch in train.images.split(5000)]
-    return Split(torch.cat([train.images, *distorted]), train.labels.repeat(COPIES))
+    return store.with_copies(digits().train, COPIES, random_affine(**AUGMENTATION), seed)
 
 
 @cache

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 import kdcourse
 from kdcourse import training
 from kdcourse._base.files import digest_of, exclusive, read_whole, write_whole
 from kdcourse.data import Split
+from kdcourse.seeds import seeded
 from kdcourse.training import evaluate
 
 Record = dict[str, Any]
@@ -161,6 +162,13 @@ def best_of(tries: Iterable[tuple[float, nn.Module]], validation: Split) -> tupl
 def first_of_each(split: Split, count: int) -> Split:
     """The first ``count`` images of each digit, digit by digit."""
     return split.take(torch.cat([(split.labels == digit).nonzero().flatten()[:count] for digit in range(10)]))
+
+
+def with_copies(train: Split, count: int, distort: Callable[[Tensor], Tensor], seed: int) -> Split:
+    """``train`` and, behind it, ``count - 1`` distorted copies of it."""
+    with seeded(seed):
+        distorted = [distort(batch) for _ in range(count - 1) for batch in train.images.split(5000)]
+    return Split(torch.cat([train.images, *distorted]), train.labels.repeat(count))
 
 
 def _check_same(path: str | os.PathLike[str], what: str, was: dict[str, Any], now: dict[str, Any]) -> None:

@@ -81,7 +81,7 @@ def tried(content: bytes, reference: bytes, images: Tensor, limits: Limits) -> T
         for kind, start in (("refused", ""), ("error", "cannot be run: ")):
             if kind in found:
                 raise Refused(start + plain(str(found[kind])))
-        return _read(folder, found, len(images))._replace(spent=_spent(found.get("spent"), len(content)))
+        return _read(folder, found, len(images), len(content))
 
 
 def plain(text: str, most: int = 240) -> str:
@@ -150,7 +150,7 @@ def _ended(code: int | None) -> str:
     return f"ended the process that ran it (status {code})"
 
 
-def _read(folder: Path, found: dict[str, Any], count: int) -> Tried:
+def _read(folder: Path, found: dict[str, Any], count: int, size: int) -> Tried:
     with (folder / "logits.npy").open("rb") as file:
         logits = np.lib.format.read_array(file, allow_pickle=False)
     times = [(float(one), float(other)) for one, other in found.get("times", [])]
@@ -158,7 +158,7 @@ def _read(folder: Path, found: dict[str, Any], count: int) -> Tried:
         raise Refused("left no outputs")
     notes = [plain(str(found["batch"]))] if found.get("batch") else []
     notes += [UNLIMITED[name] for name in found["missing"] if name in UNLIMITED]
-    return Tried(torch.from_numpy(logits), times, notes, {})
+    return Tried(torch.from_numpy(logits), times, notes, _spent(found.get("spent"), size))
 
 
 def _spent(told: Any, size: int) -> dict[str, int]:
